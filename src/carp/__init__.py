@@ -1,0 +1,1 @@
+"""CARP, the Common Address Redundancy Protocol of the BSDs, for Linux."""

@@ -1,0 +1,115 @@
+"""What the engine asks for: every action as a frozen value, to be carried out in the order given."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from .packet import DropReason
+from .values import Family, InterfaceAddress, State
+
+
+class Reason(Enum):
+    """Why a virtual host changed its state; the value is the text of the log."""
+
+    INITIALIZED = "initialization complete"
+    MASTER_TIMED_OUT = "master timed out"
+    PREEMPTED_SLOWER = "preempting a slower master"
+    LESS_DEMOTED_HERE = "preempting a more demoted master"
+    MASTER_BOWED_OUT = "master bowed out"
+    MASTER_WILL_TIME_OUT = "master will time out"
+    FASTER_MASTER = "more frequent advertisement received"
+    LESS_DEMOTED_THERE = "advertisement of a less demoted host received"
+    LOST_TIE = "equal advertisement of the preferred host received"
+    NOT_READY = "not ready"
+    STOPPED = "interface stopped"
+    FORCED = "user request"
+    STALLED = "this host was stalled"
+    TAKE_FAILED = "addresses could not be taken"
+
+
+class Note(Enum):
+    """Things worth a line in the log that change no state."""
+
+    ECHO = "own advertisements come back"
+    RIVAL = "another host is MASTER too"
+    FAMILY_SILENT = "one address family is silent"
+    FAMILY_HEARD = "the silent address family is heard again"
+    DEMOTED = "demotion changed"
+    SEND_FAILED = "advertisement could not be sent"
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this IP packet to its multicast group from the MAC of the interface's virtual host."""
+
+    interface: str
+    vhid: int
+    family: Family
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Make exactly these addresses of the carp interface live; answer with Taken or TakeFailed."""
+
+    interface: str
+    addresses: tuple[InterfaceAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Make no address of the carp interface live."""
+
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell the LAN where these addresses are: gratuitous ARP and unsolicited neighbour advertisements."""
+
+    interface: str
+    addresses: tuple[InterfaceAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetMask:
+    """Bit i is set when the virtual host of rank i (ascending vhid) is MASTER here."""
+
+    interface: str
+    mask: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A packet was refused; it has been counted. `source` is packed, b"" where the packet had none."""
+
+    parent: str
+    reason: DropReason
+    source: bytes
+    vhid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A virtual host changed its state. `source` is that of the advertisement that caused it, b"" if none did."""
+
+    interface: str
+    vhid: int
+    old: State
+    new: State
+    reason: Reason
+    detail: str = ""
+    source: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something happened that an administrator should read."""
+
+    interface: str
+    vhid: int | None
+    note: Note
+    detail: str = ""
+    source: bytes = b""
+
+
+Action = Send | Take | Release | Announce | SetMask | Drop | Transition | Notice

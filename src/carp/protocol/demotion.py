@@ -1,0 +1,65 @@
+"""Demotion: the reasons why this host should not be MASTER, and the number they add up to (PROTOCOL.md 5.1).
+
+Differs: the BSDs keep a running sum, which sticks when one end of a plus and a minus is lost. Here each reason is a fact
+with a name, and the number is computed from the facts that hold.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .values import Instant
+
+MAX_DEMOTE = 255
+"""What fits into the demote byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demotion:
+    """One reason: it demotes every carp interface that is in one of `groups` by `amount`, until `until` if that is set."""
+
+    name: str
+    amount: int
+    groups: frozenset[str]
+    owner: str
+    since: Instant
+    until: Instant | None = None
+
+
+class Demotions:
+    """The reasons that hold, by name."""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, Demotion] = {}
+
+    def __iter__(self) -> Iterable[Demotion]:
+        """Walk the reasons in the order in which they began."""
+        return iter(self._facts.values())
+
+    def add(self, demotion: Demotion) -> None:
+        """Let a reason hold; one of the same name is replaced."""
+        self._facts[demotion.name] = demotion
+
+    def remove(self, name: str) -> bool:
+        """End a reason; tell whether it held."""
+        return self._facts.pop(name, None) is not None
+
+    def expire(self, now: Instant) -> bool:
+        """End the reasons whose time is over; tell whether there were any."""
+        over = [name for name, fact in self._facts.items() if fact.until is not None and fact.until <= now]
+        for name in over:
+            del self._facts[name]
+        return bool(over)
+
+    def next_expiry(self) -> Instant | None:
+        """Tell when the next reason ends by itself."""
+        return min((fact.until for fact in self._facts.values() if fact.until is not None), default=None)
+
+    def holding(self, groups: Iterable[str]) -> list[Demotion]:
+        """List the reasons that demote an interface with these groups."""
+        wanted = frozenset(groups)
+        return [fact for fact in self._facts.values() if fact.groups & wanted]
+
+    def count(self, groups: Iterable[str]) -> int:
+        """Return the demote count of an interface: the sum over its groups of what each group is demoted by, 0..255."""
+        wanted = frozenset(groups)
+        return max(0, min(MAX_DEMOTE, sum(fact.amount * len(fact.groups & wanted) for fact in self._facts.values())))

@@ -1,0 +1,125 @@
+"""What the engine is told: every event as a frozen value."""
+
+from dataclasses import dataclass
+
+from .demotion import Demotion
+from .parameters import HostParameters
+from .values import Family, Instant, State
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """The administrator's wishes, whole; the engine compares them with what it has and changes only what differs."""
+
+    parameters: HostParameters
+
+
+@dataclass(frozen=True, slots=True)
+class ParentChanged:
+    """What is known of a parent interface now; `present` False when it is gone.
+
+    `up` is False only where the link is known to be down: an unknown link counts as up (PROTOCOL.md 4.5). `sources` holds
+    the packed address of each family that advertisements come from; a family without one is missing.
+    """
+
+    parent: str
+    present: bool
+    up: bool
+    mac: bytes
+    sources: tuple[tuple[Family, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PacketArrived:
+    """An IP packet of protocol 112 arrived on a parent at `arrival`."""
+
+    parent: str
+    family: Family
+    packet: bytes
+    arrival: Instant
+    vlan_tagged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Deadlines passed. Every packet that arrived before `read_until` has been handed over.
+
+    Advertisements are due by the clock alone; a master-down timer fires only if its deadline is not after `read_until`.
+    """
+
+    read_until: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """An advertisement was sent, or not: `error` is the errno then."""
+
+    interface: str
+    vhid: int
+    family: Family
+    error: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The addresses of the last Take action are live."""
+
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeFailed:
+    """The addresses could not be taken; `error` is a sentence."""
+
+    interface: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """An administrator forces a state, as `ifconfig carp0 state backup` does."""
+
+    interface: str
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """This host did not run for `gap_ns`: its peers may have acted meanwhile."""
+
+    gap_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class DemotionStarted:
+    """A reason for demotion holds from now on; one of the same name and owner is replaced."""
+
+    demotion: Demotion
+
+
+@dataclass(frozen=True, slots=True)
+class DemotionEnded:
+    """A reason for demotion holds no longer."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """The daemon stops: bow out of everything and release it."""
+
+
+Event = (
+    Configured
+    | ParentChanged
+    | PacketArrived
+    | Due
+    | Sent
+    | Taken
+    | TakeFailed
+    | Forced
+    | Stalled
+    | DemotionStarted
+    | DemotionEnded
+    | Shutdown
+)
