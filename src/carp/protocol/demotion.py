@@ -4,7 +4,7 @@ Differs: the BSDs keep a running sum, which sticks when one end of a plus and a 
 with a name, and the number is computed from the facts that hold.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from .values import Instant
@@ -30,24 +30,30 @@ class Demotions:
 
     def __init__(self) -> None:
         self._facts: dict[str, Demotion] = {}
+        self.changes = 0
+        """How often anything changed; who remembers it need not count again."""
 
-    def __iter__(self) -> Iterable[Demotion]:
+    def __iter__(self) -> Iterator[Demotion]:
         """Walk the reasons in the order in which they began."""
         return iter(self._facts.values())
 
     def add(self, demotion: Demotion) -> None:
         """Let a reason hold; one of the same name is replaced."""
         self._facts[demotion.name] = demotion
+        self.changes += 1
 
     def remove(self, name: str) -> bool:
         """End a reason; tell whether it held."""
-        return self._facts.pop(name, None) is not None
+        if self._facts.pop(name, None) is None:
+            return False
+        self.changes += 1
+        return True
 
     def expire(self, now: Instant) -> bool:
         """End the reasons whose time is over; tell whether there were any."""
         over = [name for name, fact in self._facts.items() if fact.until is not None and fact.until <= now]
         for name in over:
-            del self._facts[name]
+            self.remove(name)
         return bool(over)
 
     def next_expiry(self) -> Instant | None:
@@ -61,5 +67,7 @@ class Demotions:
 
     def count(self, groups: Iterable[str]) -> int:
         """Return the demote count of an interface: the sum over its groups of what each group is demoted by, 0..255."""
+        if not self._facts:
+            return 0
         wanted = frozenset(groups)
         return max(0, min(MAX_DEMOTE, sum(fact.amount * len(fact.groups & wanted) for fact in self._facts.values())))

@@ -67,6 +67,7 @@ class Dialect:
     triples_skew: bool = False
     one_master_down_timer: bool = False
     sends_bow_out: bool = True
+    bow_out_demotes: bool = False
     hears_bow_out_at_advbase_0: bool = False
     reasserts: bool = False
     identification: Identification = Identification.RANDOM
@@ -85,6 +86,7 @@ AUTO = Dialect(
     hears_demote_byte=True,
     tie=TieRule.LOWER_SOURCE,
     one_master_down_timer=True,
+    bow_out_demotes=True,
     hears_bow_out_at_advbase_0=True,
     reasserts=True,
 )

@@ -20,6 +20,7 @@ pseudo header, so both forms are accepted over IPv6. Nobody checks the type or a
 import struct
 from dataclasses import dataclass
 from enum import Enum
+from typing import Self
 
 from .values import Family
 
@@ -68,7 +69,7 @@ class DropReason(Enum):
 
     bsd: str
 
-    def __new__(cls, value: str, bsd: str) -> "DropReason":
+    def __new__(cls, value: str, bsd: str) -> Self:
         """Give the member its label as value and the BSD counter's name beside it."""
         member = object.__new__(cls)
         member._value_ = value
@@ -106,7 +107,7 @@ class Datagram:
 
 def internet_checksum(data: bytes) -> int:
     """Return the RFC 1071 checksum of an even number of bytes."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total & 0xFFFF) + (total >> 16)
     return ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
 
@@ -118,7 +119,14 @@ def pseudo_header(source: bytes, destination: bytes, length: int, next_header: i
 
 def encode(advertisement: Advertisement, pseudo: bytes = b"") -> bytes:
     """Return the 36 bytes of an advertisement with its checksum; `pseudo` joins in the sum where a dialect wants it."""
-    fields = (_VERSION_2_TYPE_1, advertisement.vhid, advertisement.advskew, _AUTHLEN, advertisement.demote, advertisement.advbase)
+    fields = (
+        _VERSION_2_TYPE_1,
+        advertisement.vhid,
+        advertisement.advskew,
+        _AUTHLEN,
+        advertisement.demote,
+        advertisement.advbase,
+    )
     bare = _HEADER.pack(*fields, 0, advertisement.counter, advertisement.digest)
     return _HEADER.pack(*fields, internet_checksum(pseudo + bare), advertisement.counter, advertisement.digest)
 

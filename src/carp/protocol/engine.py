@@ -1,0 +1,268 @@
+"""The engine: every carp interface of one host, as a function of events and time.
+
+`handle(event, now)` returns the actions to carry out, in order; `next_deadline()` tells when to call it with `Due` at the
+latest. There is nothing else: no socket, no clock, no log.
+"""
+
+import errno
+import random
+from collections.abc import Callable, Iterator
+
+from .actions import Action, Drop, Note, Notice
+from .events import (
+    Configured,
+    DemotionEnded,
+    DemotionStarted,
+    Due,
+    Event,
+    Forced,
+    PacketArrived,
+    ParentChanged,
+    Sent,
+    Shutdown,
+    Stalled,
+    TakeFailed,
+    Taken,
+)
+from .interface import CarpInterface, Host, Parent, Round
+from .packet import GROUP, TTL, DropReason, decode, parse_ip
+from .parameters import InterfaceParameters
+from .schedule import Schedule
+from .sending import CounterSource
+from .statistics import Statistics
+from .table import Input
+from .values import Instant, State
+from .vhost import Timers, VirtualHost
+
+_NO_MEMORY = frozenset({errno.ENOBUFS, errno.ENOMEM})
+_FORCED_INPUT = {State.INIT: Input.FORCE_INIT, State.BACKUP: Input.FORCE_BACKUP, State.MASTER: Input.FORCE_MASTER}
+
+
+class Engine:
+    """The protocol of one host.
+
+    Args:
+        counter_start: the first value of the advertisement counter, above any that this host ever sent.
+        rng: randomness for identifications, cookies and ties; a seeded one makes a run repeatable.
+    """
+
+    def __init__(self, counter_start: int, rng: random.Random) -> None:
+        timers = Timers(Schedule(), Schedule())
+        self._timers = timers
+        self._host = Host(CounterSource(counter_start), rng, timers)
+        self._interfaces: dict[str, CarpInterface] = {}
+        self._by_vhid: dict[tuple[str, int], tuple[CarpInterface, VirtualHost]] = {}
+        self._home: dict[VirtualHost, CarpInterface] = {}
+        self._demote_counts: dict[str, int] = {}
+        self._settled_changes = 0
+
+    @property
+    def interfaces(self) -> Iterator[CarpInterface]:
+        """Walk the carp interfaces in the order of the configuration."""
+        return iter(self._interfaces.values())
+
+    @property
+    def host(self) -> Host:
+        """What the carp interfaces share: parents, demotions, switches, counters."""
+        return self._host
+
+    @property
+    def statistics(self) -> Statistics:
+        """The counters of the whole host."""
+        return self._host.statistics
+
+    def interface(self, name: str) -> CarpInterface | None:
+        """Find a carp interface by name."""
+        return self._interfaces.get(name)
+
+    def next_deadline(self) -> Instant | None:
+        """Tell when something is due next, or None; it may lie in the past."""
+        moments = (self._timers.advertise.next(), self._timers.master_down.next(), self._host.demotions.next_expiry())
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def next_master_down(self) -> Instant | None:
+        """Tell when a master-down timer fires next: reading further than that is of no use to it."""
+        return self._timers.master_down.next()
+
+    def handle(self, event: Event, now: Instant) -> list[Action]:
+        """Return what is to be done about an event, in order."""
+        round_ = Round(now)
+        _HANDLERS[type(event)](self, event, round_)
+        return round_.actions
+
+    def _configured(self, event: Configured, round_: Round) -> None:
+        former, self._host.parameters = self._host.parameters, event.parameters
+        wanted = {parameters.name: parameters for parameters in event.parameters.interfaces}
+        for name, interface in list(self._interfaces.items()):
+            successor = wanted.get(name)
+            if successor is None or not _same_identity(interface.parameters, successor):
+                self._remove(interface, round_)
+        reordered = {}
+        for name, parameters in wanted.items():
+            existing = self._interfaces.get(name)
+            if existing is None:
+                existing = self._create(parameters, round_)
+            elif existing.parameters != parameters:
+                existing.reconfigure(parameters, round_)
+            reordered[name] = existing
+        self._interfaces = reordered
+        if former.allow != event.parameters.allow:
+            for interface in self._interfaces.values():
+                interface.check_readiness(round_)
+        for interface in self._interfaces.values():
+            if interface.leader.state is State.INIT:
+                interface.check_readiness(round_)
+        self._settled_changes = -1  # groups may have changed
+        self._settle_demotions(round_)
+
+    def _create(self, parameters: InterfaceParameters, round_: Round) -> CarpInterface:
+        interface = CarpInterface(parameters, self._host, round_.now)
+        self._demote_counts[parameters.name] = interface.demote
+        for vhost in interface.vhosts:
+            self._by_vhid[parameters.carpdev, vhost.vhid] = (interface, vhost)
+            self._home[vhost] = interface
+        return interface
+
+    def _remove(self, interface: CarpInterface, round_: Round) -> None:
+        for vhost in interface.vhosts:
+            interface.run(vhost, Input.STOP, round_)
+            vhost.forget()
+            self._by_vhid.pop((interface.parameters.carpdev, vhost.vhid), None)
+            del self._home[vhost]
+        for fact in list(self._host.demotions):
+            if fact.owner == "carpd" and fact.name.startswith(f"{interface.name} "):
+                self._host.demotions.remove(fact.name)
+        del self._interfaces[interface.name]
+        self._demote_counts.pop(interface.name, None)
+
+    def _parent_changed(self, event: ParentChanged, round_: Round) -> None:
+        parent = self._host.parents.setdefault(event.parent, Parent())
+        parent.present, parent.up, parent.mac = event.present, event.up, event.mac
+        parent.sources = dict(event.sources)
+        for interface in self._interfaces.values():
+            if interface.parameters.carpdev == event.parent:
+                interface.check_readiness(round_)
+        self._settle_demotions(round_)
+
+    def _packet_arrived(self, event: PacketArrived, round_: Round) -> None:
+        self._host.statistics.received[event.family] += 1
+        if not self._host.parameters.allow:
+            return
+        refused = self._read(event, round_)
+        if refused is not None:
+            reason, source, vhid = refused
+            self._host.statistics.dropped[reason] += 1
+            round_.actions.append(Drop(event.parent, reason, source, vhid))
+
+    def _read(self, event: PacketArrived, round_: Round) -> tuple[DropReason, bytes, int | None] | None:
+        """Run the checks from cheap to dear; hand what passes to its virtual host."""
+        if event.vlan_tagged:
+            return DropReason.VLAN_TAGGED, b"", None
+        datagram = parse_ip(event.family, event.packet)
+        if isinstance(datagram, DropReason):
+            return datagram, b"", None
+        if datagram.destination != GROUP[event.family]:
+            return DropReason.BAD_DESTINATION, datagram.source, None
+        if datagram.ttl != TTL:
+            return DropReason.BAD_TTL, datagram.source, None
+        heard = decode(datagram)
+        if isinstance(heard, DropReason):
+            return heard, datagram.source, None
+        interface, vhost = self._by_vhid.get((event.parent, heard.vhid), (None, None))
+        if interface is None or vhost is None or vhost.state is State.INIT:
+            return DropReason.BAD_VHID, datagram.source, heard.vhid
+        interface.statistics.received[event.family] += 1
+        reason = interface.hear(vhost, event.family, datagram.source, heard, event.arrival, round_)
+        return None if reason is None else (reason, datagram.source, heard.vhid)
+
+    def _due(self, event: Due, round_: Round) -> None:
+        for vhost in self._timers.advertise.pop_due(round_.now):
+            self._home[vhost].run(vhost, Input.ADVERTISE, round_)
+        for vhost in self._timers.master_down.pop_due(min(round_.now, event.read_until)):
+            self._home[vhost].run(vhost, Input.MASTER_DOWN, round_)
+        if self._host.demotions.expire(round_.now):
+            self._settle_demotions(round_)
+
+    def _sent(self, event: Sent, round_: Round) -> None:
+        interface = self._interfaces.get(event.interface)
+        if interface is None:
+            return
+        if event.error is None:
+            interface.statistics.sent[event.family] += 1
+            self._host.statistics.sent[event.family] += 1
+        else:
+            detail = f"{event.family}, errno {event.error}"
+            round_.actions.append(Notice(interface.name, event.vhid, Note.SEND_FAILED, detail))
+            if event.error in _NO_MEMORY:
+                interface.statistics.no_memory += 1
+                self._host.statistics.no_memory += 1
+        interface.send_result(event.error is not None, round_)
+        self._settle_demotions(round_)
+
+    def _taken(self, event: Taken | TakeFailed, round_: Round) -> None:
+        interface = self._interfaces.get(event.interface)
+        if interface is not None:
+            interface.taken(event.error if isinstance(event, TakeFailed) else None, round_)
+            self._settle_demotions(round_)
+
+    def _forced(self, event: Forced, round_: Round) -> None:
+        interface = self._interfaces.get(event.interface)
+        if interface is not None:
+            for vhost in interface.vhosts:
+                interface.run(vhost, _FORCED_INPUT[event.state], round_)
+
+    def _stalled(self, event: Stalled, round_: Round) -> None:
+        for vhost, interface in self._home.items():
+            interface.run(vhost, Input.STALLED, round_, detail=f"for {event.gap_ns / 1e9:.3f} s")
+
+    def _demotion_started(self, event: DemotionStarted, round_: Round) -> None:
+        self._host.demotions.add(event.demotion)
+        self._settle_demotions(round_)
+
+    def _demotion_ended(self, event: DemotionEnded, round_: Round) -> None:
+        self._host.demotions.remove(event.name)
+        self._settle_demotions(round_)
+
+    def _shutdown(self, _event: Shutdown, round_: Round) -> None:
+        for vhost, interface in self._home.items():
+            interface.run(vhost, Input.STOP, round_)
+
+    def _settle_demotions(self, round_: Round) -> None:
+        """Find the interfaces whose demote count changed; those advertise the new one at once (PROTOCOL.md 4.2)."""
+        if self._host.demotions.changes == self._settled_changes:
+            return
+        self._settled_changes = self._host.demotions.changes
+        for name, interface in self._interfaces.items():
+            former, count = self._demote_counts.get(name, 0), interface.demote
+            if count == former:
+                continue
+            self._demote_counts[name] = count
+            names = ", ".join(fact.name for fact in self._host.demotions.holding(interface.parameters.groups))
+            detail = f"{former} -> {count}" + (f" ({names})" if names else "")
+            round_.actions.append(Notice(name, None, Note.DEMOTED, detail))
+            interface.readvertise(round_)
+
+
+def _same_identity(one: InterfaceParameters, other: InterfaceParameters) -> bool:
+    """Tell whether a change from one to the other keeps the virtual hosts and the link they live on."""
+    return (
+        [node.vhid for node in one.nodes] == [node.vhid for node in other.nodes]
+        and (one.carpdev, one.lladdr) == (other.carpdev, other.lladdr)
+        and one.dialect == other.dialect
+    )
+
+
+_HANDLERS: dict[type, Callable[..., None]] = {
+    Configured: Engine._configured,
+    ParentChanged: Engine._parent_changed,
+    PacketArrived: Engine._packet_arrived,
+    Due: Engine._due,
+    Sent: Engine._sent,
+    Taken: Engine._taken,
+    TakeFailed: Engine._taken,
+    Forced: Engine._forced,
+    Stalled: Engine._stalled,
+    DemotionStarted: Engine._demotion_started,
+    DemotionEnded: Engine._demotion_ended,
+    Shutdown: Engine._shutdown,
+}

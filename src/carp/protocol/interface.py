@@ -1,0 +1,360 @@
+"""One carp interface: its 1..32 virtual hosts, and what they share (addresses, MAC, key, demotion).
+
+Each virtual host holds its own election. The leader, the one with the lowest vhid, decides who owns the addresses; with
+several virtual hosts the mask tells a balancer which of them are MASTER here.
+"""
+
+import random
+from dataclasses import dataclass, field
+
+from .actions import Action, Announce, Note, Notice, Release, Send, SetMask, Take, Transition
+from .auth import Authenticator, DigestSet
+from .demotion import Demotion, Demotions
+from .dialect import CounterRule, DemotionRule, TieRule
+from .interval import MASTER_DOWN_INTERVALS, advertisement_interval_ns, election_interval_ns, master_down_ns
+from .packet import Advertisement, DropReason
+from .parameters import HostParameters, InterfaceParameters
+from .sending import CounterSource, SendErrors, build_packet, effective_skew, next_counter
+from .statistics import Statistics
+from .table import NO_ONE, Effect, Heard, Input, Preference, Standing
+from .values import NANOSECONDS_PER_SECOND, Address, Family, Instant, State, family_of
+from .vhost import KnownMaster, Timers, Timing, VirtualHost
+
+SEND_ERROR_DEMOTION_NS = 60 * NANOSECONDS_PER_SECOND
+"""A BACKUP sends nothing and so cannot see its sends succeed again: the demotion ends by itself (PROTOCOL.md 11.3)."""
+TAKE_FAILED_DEMOTION_NS = 60 * NANOSECONDS_PER_SECOND
+_REASSERTIONS_PER_INTERVAL = 4
+_FAMILY_TRUSTED_AFTER = 3
+"""Equal advertisements of the other family alone, after which that one decides ties."""
+
+
+@dataclass(slots=True)
+class Parent:
+    """What is known of a parent interface; until the first report it is taken for gone."""
+
+    present: bool = False
+    up: bool = False
+    mac: bytes = bytes(6)
+    sources: dict[Family, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Host:
+    """What all carp interfaces of one engine share."""
+
+    counter: CounterSource
+    rng: random.Random
+    timers: Timers
+    parameters: HostParameters = field(default_factory=HostParameters)
+    demotions: Demotions = field(default_factory=Demotions)
+    parents: dict[str, Parent] = field(default_factory=dict)
+    statistics: Statistics = field(default_factory=Statistics)
+
+
+@dataclass(slots=True)
+class Round:
+    """One call of the engine: its time, and the actions collected so far."""
+
+    now: Instant
+    actions: list[Action] = field(default_factory=list)
+
+
+class CarpInterface:
+    """One carp interface of this host."""
+
+    def __init__(self, parameters: InterfaceParameters, host: Host, now: Instant) -> None:
+        self.parameters = parameters
+        self.statistics = Statistics()
+        self._host = host
+        self._send_errors = SendErrors(len(parameters.nodes))
+        self._packed_addresses = dict.fromkeys(Family, b"")
+        self.vhosts = [
+            VirtualHost(node, Authenticator(self._digests(node.vhid)), host.timers, host.rng, now) for node in parameters.nodes
+        ]
+        self._retime()
+
+    @property
+    def name(self) -> str:
+        """The name, such as carp0."""
+        return self.parameters.name
+
+    @property
+    def parent(self) -> Parent:
+        """The interface that carries this one."""
+        return self._host.parents.setdefault(self.parameters.carpdev, Parent())
+
+    @property
+    def leader(self) -> VirtualHost:
+        """The virtual host that decides who owns the addresses."""
+        return self.vhosts[0]
+
+    @property
+    def demote(self) -> int:
+        """The demote count, 0..255."""
+        return self._host.demotions.count(self.parameters.groups)
+
+    @property
+    def preempt(self) -> bool:
+        """Whether this interface preempts a slower MASTER."""
+        own = self.parameters.preempt
+        return self._host.parameters.preempt if own is None else own
+
+    def not_ready(self) -> str:
+        """Say why the virtual hosts cannot run, or return "" (PROTOCOL.md 3.4)."""
+        if not self._host.parameters.allow:
+            return "carp is not allowed (net.inet.carp.allow is 0)"
+        if not self.parent.present:
+            return f"{self.parameters.carpdev} does not exist"
+        if not self.parent.up:
+            return f"{self.parameters.carpdev} is down"
+        if not self.parameters.addresses:
+            return "no address"
+        return ""
+
+    def source(self, family: Family) -> bytes:
+        """Return the packed source of advertisements: the parent's address, else the first virtual one (PROTOCOL.md 1.2)."""
+        return self.parent.sources.get(family) or self._packed_addresses[family]
+
+    def check_readiness(self, round_: Round) -> None:
+        """Start or suspend the virtual hosts, as the parent and the switches demand; a bad parent demotes."""
+        why = self.not_ready()
+        for vhost in self.vhosts:
+            self.run(vhost, Input.NOT_READY if why else Input.READY, round_, detail=why)
+        fact = f"{self.name} carpdev"
+        if self._host.parameters.allow and not (self.parent.present and self.parent.up):
+            self.demote_for(fact, round_, None)
+        else:
+            self._host.demotions.remove(fact)
+
+    def demote_for(self, name: str, round_: Round, until: Instant | None) -> None:
+        """Let a reason of this interface demote its groups by one."""
+        self._host.demotions.add(Demotion(name, 1, frozenset(self.parameters.groups), "carpd", round_.now, until))
+
+    def reconfigure(self, parameters: InterfaceParameters, round_: Round) -> None:
+        """Change what can change without losing mastership; the nodes' vhids, the parent and the MAC stay."""
+        former, self.parameters = self.parameters, parameters
+        if (former.key, former.addresses) != (parameters.key, parameters.addresses):
+            for vhost in self.vhosts:
+                vhost.authenticator.replace(self._digests(vhost.vhid), round_.now, parameters.digest_grace_ns)
+            if former.addresses != parameters.addresses and self.leader.state is State.MASTER:
+                round_.actions.append(Take(self.name, parameters.addresses))
+        for vhost, node in zip(self.vhosts, parameters.nodes, strict=True):
+            vhost.node = node
+        self._retime()
+        if (former.advbase, former.nodes) != (parameters.advbase, parameters.nodes):
+            for vhost in self.vhosts:
+                if vhost.state is State.MASTER:
+                    self._advertise(vhost, round_)
+                vhost.rearm(round_.now)
+
+    def readvertise(self, round_: Round) -> None:
+        """Tell the peers at once what changed: every MASTER here sends an advertisement."""
+        self._retime()
+        for vhost in self.vhosts:
+            if vhost.state is State.MASTER:
+                self._advertise(vhost, round_)
+
+    def hear(
+        self, vhost: VirtualHost, family: Family, source: bytes, heard: Advertisement, arrival: Instant, round_: Round
+    ) -> DropReason | None:
+        """Check an advertisement's digest and let the virtual host act on it."""
+        if not vhost.authenticator.verify(heard.counter, heard.digest, round_.now):
+            self.statistics.dropped[DropReason.BAD_DIGEST] += 1
+            return DropReason.BAD_DIGEST
+        if heard.counter in vhost.sent_counters and source == self.source(family):
+            self.statistics.dropped[DropReason.ECHO] += 1
+            return DropReason.ECHO
+        if self.parameters.dialect.counter is CounterRule.FOLLOW:
+            vhost.follow_counter = int.from_bytes(heard.counter)
+        demote = heard.demote if self.parameters.dialect.hears_demote_byte else 0
+        other = Heard(
+            election_interval_ns(heard.advbase, heard.advskew),
+            demote,
+            heard.is_bow_out,
+            self._preference(vhost, family, source, heard),
+        )
+        vhost.known_master = KnownMaster(source, family, heard.advbase, heard.advskew, heard.demote, arrival)
+        former = vhost.state
+        self.run(vhost, Input.ADVERTISEMENT, round_, other, source=source, family=family, arrival=arrival)
+        if former is State.MASTER and vhost.state is State.MASTER and not heard.is_bow_out:
+            self._note_rival(vhost, heard, source, round_)
+        self._watch_families(vhost, family, round_)
+        return None
+
+    def run(
+        self,
+        vhost: VirtualHost,
+        input_: Input,
+        round_: Round,
+        heard: Heard = NO_ONE,
+        *,
+        detail: str = "",
+        source: bytes = b"",
+        family: Family | None = None,
+        arrival: Instant | None = None,
+    ) -> None:
+        """Give a virtual host an input and carry out what the table says."""
+        row, former = vhost.step(input_, self._standing(vhost), round_.now, heard, detail)
+        if row.reason is not None:
+            if vhost.state is State.MASTER:
+                self.statistics.became_master += 1
+                self._host.statistics.became_master += 1
+            round_.actions.append(Transition(self.name, vhost.vhid, former, vhost.state, row.reason, detail, source))
+        for effect in row.effects:
+            moment = arrival if arrival is not None and effect is Effect.HEARD_MASTER else round_.now
+            if not vhost.apply_timer_effect(effect, moment, family):
+                self._carry_out(effect, vhost, round_)
+        if row.reason is not None and len(self.vhosts) > 1:
+            mask = sum(1 << rank for rank, one in enumerate(self.vhosts) if one.state is State.MASTER)
+            round_.actions.append(SetMask(self.name, mask))
+
+    def send_result(self, error: bool, round_: Round) -> None:
+        """Count a send; enough failures in a row demote, enough good ones end that (PROTOCOL.md 3.8)."""
+        fact = f"{self.name} send errors"
+        if error:
+            self.statistics.send_errors += 1
+            self._host.statistics.send_errors += 1
+            if self._send_errors.failed():
+                self.demote_for(fact, round_, Instant(round_.now + SEND_ERROR_DEMOTION_NS))
+        elif self._send_errors.succeeded():
+            self._host.demotions.remove(fact)
+
+    def taken(self, error: str | None, round_: Round) -> None:
+        """The addresses are live, or `error` says why not: then this host is demoted and yields."""
+        fact = f"{self.name} addresses"
+        if error is None:
+            self._host.demotions.remove(fact)
+            self.run(self.leader, Input.TAKEN, round_)
+        else:
+            self.demote_for(fact, round_, Instant(round_.now + TAKE_FAILED_DEMOTION_NS))
+            self.run(self.leader, Input.TAKE_FAILED, round_, detail=error)
+
+    def _carry_out(self, effect: Effect, vhost: VirtualHost, round_: Round) -> None:
+        owns = vhost is self.leader
+        if effect is Effect.ADVERTISE:
+            self._advertise(vhost, round_)
+        elif effect is Effect.BOW_OUT:
+            if self.parameters.dialect.sends_bow_out:
+                self._advertise(vhost, round_, bow_out=True)
+        elif effect is Effect.REASSERT:
+            self._reassert(vhost, round_)
+        elif effect is Effect.TAKE and owns:
+            round_.actions.append(Take(self.name, self.parameters.addresses))
+        elif effect is Effect.RELEASE and owns:
+            round_.actions.append(Release(self.name))
+        elif (effect is Effect.ANNOUNCE and owns) or (
+            effect is Effect.COUNT_ADVERTISEMENT and vhost.second_announcement_due() and owns
+        ):
+            round_.actions.append(Announce(self.name, self.parameters.addresses))
+
+    def _advertise(self, vhost: VirtualHost, round_: Round, *, bow_out: bool = False) -> None:
+        demote = self.demote
+        for family in vhost.families:
+            counter = next_counter(self.parameters.dialect, vhost, self._host.counter, self._host.rng)
+            vhost.sent_counters.append(counter)
+            packet = build_packet(
+                self.parameters,
+                vhost,
+                family,
+                self.source(family),
+                counter,
+                demote=demote,
+                bow_out=bow_out,
+                now=round_.now,
+                rng=self._host.rng,
+            )
+            round_.actions.append(Send(self.name, vhost.vhid, family, packet))
+
+    def _reassert(self, vhost: VirtualHost, round_: Round) -> None:
+        """Advertise and announce, but not for each packet of a flood of replays."""
+        shortest_ns = vhost.timing.advertisement_ns // _REASSERTIONS_PER_INTERVAL
+        if vhost.reasserted_at is not None and round_.now - vhost.reasserted_at < shortest_ns:
+            return
+        vhost.reasserted_at = round_.now
+        if vhost is self.leader:
+            round_.actions.append(Announce(self.name, self.parameters.addresses))
+        self._advertise(vhost, round_)
+
+    def _standing(self, vhost: VirtualHost) -> Standing:
+        parameters = self.parameters
+        dialect = parameters.dialect
+        demote = self.demote
+        advskew = effective_skew(parameters, vhost.node.advskew, demote)
+        return Standing(
+            advbase=parameters.advbase,
+            interval_ns=election_interval_ns(parameters.advbase, advskew),
+            patience_ns=election_interval_ns(MASTER_DOWN_INTERVALS * parameters.advbase, advskew),
+            demote=demote if dialect.hears_demote_byte else 0,
+            preempt=self.preempt,
+            hears_bow_out=parameters.advbase != 0 or dialect.hears_bow_out_at_advbase_0,
+            reasserts=dialect.reasserts,
+        )
+
+    def _preference(self, vhost: VirtualHost, family: Family, source: bytes, heard: Advertisement) -> Preference:
+        """Tell who stays MASTER if all else is equal (DESIGN section 4).
+
+        One family decides for both: with two, the hosts' addresses could be in opposite orders and both would yield.
+        """
+        rule = self.parameters.dialect.tie
+        if rule is TieRule.YIELD:
+            return Preference.THERE
+        if family is not vhost.families[0] if vhost.families else False:
+            vhost.other_family_run += 1
+            if vhost.other_family_run < _FAMILY_TRUSTED_AFTER:
+                return Preference.LATER
+        else:
+            vhost.other_family_run = 0
+        own = self.source(family)
+        if rule is TieRule.LOWER_SOURCE_BYTES_REVERSED:
+            own, source = own[::-1], source[::-1]
+        if not any(source):
+            return Preference.NEITHER
+        if own != source:
+            return Preference.HERE if own < source else Preference.THERE
+        if self.parameters.dialect.counter is not CounterRule.OWN or not vhost.sent_counters:
+            return Preference.NEITHER
+        return Preference.HERE if vhost.sent_counters[-1] < heard.counter else Preference.THERE
+
+    def _note_rival(self, vhost: VirtualHost, heard: Advertisement, source: bytes, round_: Round) -> None:
+        self.statistics.rivals_heard += 1
+        self._host.statistics.rivals_heard += 1
+        detail = f"advbase {heard.advbase} advskew {heard.advskew} demote {heard.demote}"
+        round_.actions.append(Notice(self.name, vhost.vhid, Note.RIVAL, detail, source))
+
+    def _watch_families(self, vhost: VirtualHost, family: Family, round_: Round) -> None:
+        """Notice that one of two families is filtered somewhere: with one timer nothing else would show it."""
+        if len(vhost.families) < 2 or vhost.state is not State.BACKUP:
+            return
+        if family in vhost.silent_families:
+            vhost.silent_families.discard(family)
+            round_.actions.append(Notice(self.name, vhost.vhid, Note.FAMILY_HEARD, str(family)))
+        for other in vhost.families:
+            silent_ns = round_.now - vhost.last_heard.get(other, round_.now)
+            if other not in vhost.silent_families and silent_ns > vhost.timing.master_down_ns:
+                vhost.silent_families.add(other)
+                round_.actions.append(Notice(self.name, vhost.vhid, Note.FAMILY_SILENT, str(other)))
+
+    def _retime(self) -> None:
+        """Work out what depends on parameters and demotion only, so that no packet has to."""
+        parameters = self.parameters
+        for family in Family:
+            first = next((one for one in parameters.addresses if family_of(one) is family), None)
+            self._packed_addresses[family] = first.ip.packed if first is not None else b""
+        for vhost in self.vhosts:
+            advskew = vhost.node.advskew
+            shown = advskew
+            if parameters.dialect.demotion is not DemotionRule.BYTE:
+                shown = effective_skew(parameters, advskew, self.demote)
+            vhost.timing = Timing(
+                advertisement_interval_ns(parameters.advbase, shown),
+                master_down_ns(parameters.advbase, advskew, triples_skew=parameters.dialect.triples_skew),
+            )
+            vhost.families = parameters.families
+            vhost.one_master_down_timer = parameters.dialect.one_master_down_timer
+
+    def _digests(self, vhid: int) -> DigestSet:
+        parameters = self.parameters
+        addresses: list[Address] = [address.ip for address in parameters.addresses]
+        hashes_lladdr = parameters.dialect.hashes_custom_lladdr and vhid == parameters.leader.vhid
+        lladdr = parameters.lladdr if hashes_lladdr and isinstance(parameters.lladdr, bytes) else b""
+        return DigestSet.prepare(parameters.dialect, parameters.key, vhid, addresses, lladdr)

@@ -1,0 +1,127 @@
+"""How one virtual host's advertisements are made, and what happens when they cannot be sent."""
+
+import random
+
+from .demotion import MAX_DEMOTE
+from .dialect import CounterRule, DemotionRule, Dialect, Identification
+from .interval import DEMOTED_SKEW
+from .packet import (
+    BOW_OUT,
+    GROUP,
+    HEADER_BYTES,
+    IP_PROTOCOL_CARP,
+    Advertisement,
+    encode,
+    ipv4_packet,
+    ipv6_packet,
+    pseudo_header,
+)
+from .parameters import InterfaceParameters
+from .values import Family, Instant
+from .vhost import VirtualHost
+
+_COUNTER_MODULUS = 2**64
+SEND_ERROR_LIMIT_PER_NODE = 3
+"""Failed sends in a row that demote, and good ones that undo it (PROTOCOL.md 3.8)."""
+
+
+class CounterSource:
+    """The host's own counter: rises by one with every advertisement of any virtual host (DESIGN section 4).
+
+    Args:
+        start: the first value; the caller makes sure that it lies above everything this host sent in earlier lives.
+    """
+
+    __slots__ = ("_next",)
+
+    def __init__(self, start: int) -> None:
+        self._next = start % _COUNTER_MODULUS
+
+    def take(self) -> int:
+        """Return the next value."""
+        value = self._next
+        self._next = (value + 1) % _COUNTER_MODULUS
+        return value
+
+
+def next_counter(dialect: Dialect, vhost: VirtualHost, own: CounterSource, rng: random.Random) -> bytes:
+    """Return the 8 counter bytes of the next advertisement, as the dialect wants them (PROTOCOL.md 2.5)."""
+    if dialect.counter is CounterRule.OWN:
+        value = own.take()
+    elif dialect.counter is CounterRule.COOKIE:
+        value = int.from_bytes(vhost.sent_counters[-1]) if vhost.sent_counters else rng.randrange(1, _COUNTER_MODULUS)
+    elif vhost.follow_counter is None:
+        value = rng.randrange(_COUNTER_MODULUS)
+    else:
+        value = vhost.follow_counter = (vhost.follow_counter + 1) % _COUNTER_MODULUS
+    return value.to_bytes(8)
+
+
+def effective_skew(parameters: InterfaceParameters, advskew: int, demote: int) -> int:
+    """Return the advskew that is advertised and compared while demoted by `demote` (PROTOCOL.md section 5)."""
+    rule = parameters.dialect.demotion
+    if rule is DemotionRule.ADD_TO_SKEW:
+        return max(0, min(DEMOTED_SKEW, advskew + demote))
+    shows_240 = rule is DemotionRule.SKEW_240 or (parameters.demote_skew and parameters.advbase >= 1)
+    if shows_240 and demote > 0:
+        return max(advskew, DEMOTED_SKEW)
+    return advskew
+
+
+def build_packet(
+    parameters: InterfaceParameters,
+    vhost: VirtualHost,
+    family: Family,
+    source: bytes,
+    counter: bytes,
+    *,
+    demote: int,
+    bow_out: bool,
+    now: Instant,
+    rng: random.Random,
+) -> bytes:
+    """Return the IP packet of an advertisement (PROTOCOL.md 1.1 to 1.3)."""
+    dialect = parameters.dialect
+    if bow_out:
+        advbase = advskew = BOW_OUT
+    else:
+        advbase, advskew = parameters.advbase, effective_skew(parameters, vhost.node.advskew, demote)
+    demote_byte = 0
+    if dialect.demotion is DemotionRule.BYTE:
+        demote_byte = MAX_DEMOTE if bow_out and dialect.bow_out_demotes else demote
+    advertisement = Advertisement(vhost.vhid, advbase, advskew, demote_byte, counter, vhost.authenticator.sign(counter, now))
+    if family is Family.IPV4:
+        identification = rng.getrandbits(16) if dialect.identification is Identification.RANDOM else 0
+        return ipv4_packet(source, GROUP[family], encode(advertisement), tos=dialect.tos, identification=identification)
+    pseudo = b""
+    if dialect.ipv6_pseudo_checksum:
+        pseudo = pseudo_header(source, GROUP[family], HEADER_BYTES, IP_PROTOCOL_CARP)
+    return ipv6_packet(source, GROUP[family], encode(advertisement, pseudo), traffic_class=dialect.traffic_class)
+
+
+class SendErrors:
+    """Counts failed and good sends of one carp interface (PROTOCOL.md 3.8)."""
+
+    __slots__ = ("_errors", "_limit", "_successes")
+
+    def __init__(self, nodes: int) -> None:
+        self._limit = SEND_ERROR_LIMIT_PER_NODE * nodes
+        self._errors = 0
+        self._successes = 0
+
+    def failed(self) -> bool:
+        """Count a failure; tell whether the interface is to be demoted for it."""
+        self._successes = 0
+        self._errors = min(self._errors + 1, self._limit)
+        return self._errors == self._limit
+
+    def succeeded(self) -> bool:
+        """Count a success; tell whether it ends the demotion."""
+        if self._errors < self._limit:
+            self._errors = 0
+            return False
+        self._successes += 1
+        if self._successes < self._limit:
+            return False
+        self._errors = self._successes = 0
+        return True

@@ -1,0 +1,185 @@
+"""One virtual host: its state, its timers, and what it heard last.
+
+The decisions are rows of `table`; here a row is carried out as far as it concerns the virtual host alone. The effects that
+reach outside (advertise, take, announce, ...) are handed to the carp interface, in order.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .actions import Reason
+from .auth import Authenticator
+from .parameters import Node
+from .schedule import Schedule
+from .table import NO_ONE, Effect, Heard, Input, Row, Standing, choose
+from .values import Family, Instant, State
+
+_REMEMBERED_COUNTERS = 16
+"""An echo comes back within a few milliseconds; this many advertisements are two seconds at the shortest sane interval."""
+
+_SECOND_ANNOUNCEMENT_AFTER = 2
+"""Advertisements between the two announcements of a new MASTER (PROTOCOL.md 3.6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownMaster:
+    """The last valid advertisement of another host; `source` is packed."""
+
+    source: bytes
+    family: Family
+    advbase: int
+    advskew: int
+    demote: int
+    arrival: Instant
+
+
+@dataclass(slots=True)
+class Timing:
+    """The intervals of a virtual host in ns, as its parameters and demotion make them now."""
+
+    advertisement_ns: int
+    master_down_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """The two schedules that all virtual hosts of an engine share: reading never delays the first (DESIGN: one round)."""
+
+    advertise: Schedule["VirtualHost"]
+    master_down: Schedule["VirtualHost"]
+
+
+class VirtualHost:
+    """One vhid on one carp interface."""
+
+    def __init__(self, node: Node, authenticator: Authenticator, timers: Timers, rng: random.Random, now: Instant) -> None:
+        self.node = node
+        self.authenticator = authenticator
+        self.state = State.INIT
+        self.since = now
+        self.reason: Reason | None = None
+        self.detail = ""
+        self.transitions = 0
+        self.known_master: KnownMaster | None = None
+        self.timing = Timing(0, 0)
+        self.families: tuple[Family, ...] = ()
+        self.one_master_down_timer = True
+        self.last_heard: dict[Family, Instant] = {}
+        """When each family's master-down timer was restarted last."""
+        self.silent_families: set[Family] = set()
+        self.sent_counters: deque[bytes] = deque(maxlen=_REMEMBERED_COUNTERS)
+        self.follow_counter: int | None = None
+        """The last counter that was received, for the dialects that go on from there."""
+        self.other_family_run = 0
+        """Equal advertisements in a row of the family that does not decide ties."""
+        self.reasserted_at: Instant | None = None
+        self._timers = timers
+        self._rng = rng
+        self._advertise_due: Instant | None = None
+        self._announce_in = 0
+        self._jitter_ns = 0
+
+    @property
+    def vhid(self) -> int:
+        """The virtual host id, 1..255."""
+        return self.node.vhid
+
+    def step(self, input_: Input, own: Standing, now: Instant, heard: Heard = NO_ONE, detail: str = "") -> tuple[Row, State]:
+        """Take the row that applies: change the state and return the row and the former state."""
+        row = choose(self.state, input_, own, heard)
+        former = self.state
+        if row.next is not former:
+            self.state = row.next
+            self.since = now
+            self.reason = row.reason
+            self.detail = detail
+            self.transitions += 1
+        return row, former
+
+    def apply_timer_effect(self, effect: Effect, now: Instant, family: Family | None) -> bool:
+        """Carry out an effect on the timers; return False for an effect that concerns others."""
+        handler = _TIMER_EFFECTS.get(effect)
+        if handler is None:
+            return False
+        handler(self, now, family)
+        return True
+
+    def second_announcement_due(self) -> bool:
+        """Count one advertisement; tell whether the addresses are announced again with it."""
+        if self._announce_in == 0:
+            return False
+        self._announce_in -= 1
+        return self._announce_in == 0
+
+    def rearm(self, now: Instant) -> None:
+        """Move the timers to what the present timing makes of the moments from which they run."""
+        if self.state is State.BACKUP:
+            self.last_heard = {family: self.last_heard.get(family, now) for family in self.families}
+            self._schedule_master_down()
+        elif self.state is State.MASTER:
+            self._arm_advertise(now, None)
+
+    def expected_master_down(self) -> Instant | None:
+        """Tell when the MASTER will be given up for dead."""
+        return self._timers.master_down.get(self)
+
+    def forget(self) -> None:
+        """Leave the schedules for good."""
+        self._disarm(Instant(0), None)
+
+    def _arm_advertise(self, now: Instant, _family: Family | None) -> None:
+        # From the deadline, not from now: a late round must not let the interval drift.
+        due = self._advertise_due if self._advertise_due is not None else now
+        following = due + self.timing.advertisement_ns
+        if following <= now:
+            following = now + self.timing.advertisement_ns
+        self._advertise_due = Instant(following)
+        self._timers.advertise.set(self, self._advertise_due)
+
+    def _arm_master_down(self, now: Instant, _family: Family | None) -> None:
+        self._jitter_ns = 0
+        self.last_heard = dict.fromkeys(self.families, now)
+        self.silent_families.clear()
+        self._schedule_master_down()
+
+    def _arm_master_down_with_jitter(self, now: Instant, family: Family | None) -> None:
+        self._arm_master_down(now, family)
+        self._jitter_ns = self._rng.randrange(max(1, self.timing.advertisement_ns // 4))
+        self._schedule_master_down()
+
+    def _heard_master(self, now: Instant, family: Family | None) -> None:
+        self._jitter_ns = 0
+        if family is not None:
+            self.last_heard[family] = max(now, self.last_heard.get(family, now))
+        self._schedule_master_down()
+
+    def _schedule_master_down(self) -> None:
+        """Run from the newest family with one timer for all, from the oldest with one for each (PROTOCOL.md 3.2)."""
+        if not self.last_heard:
+            return
+        pick: Callable[..., Instant] = max if self.one_master_down_timer else min
+        heard = pick(self.last_heard.values())
+        self._timers.master_down.set(self, Instant(heard + self.timing.master_down_ns + self._jitter_ns))
+
+    def _disarm(self, _now: Instant, _family: Family | None) -> None:
+        self._timers.advertise.clear(self)
+        self._timers.master_down.clear(self)
+        self._advertise_due = None
+        self._announce_in = 0
+        self._jitter_ns = 0
+        self.other_family_run = 0
+
+    def _announce_later(self, _now: Instant, _family: Family | None) -> None:
+        self._announce_in = _SECOND_ANNOUNCEMENT_AFTER
+
+
+_TIMER_EFFECTS: dict[Effect, Callable[[VirtualHost, Instant, Family | None], None]] = {
+    Effect.ARM_ADVERTISE: VirtualHost._arm_advertise,
+    Effect.ARM_MASTER_DOWN: VirtualHost._arm_master_down,
+    Effect.ARM_MASTER_DOWN_WITH_JITTER: VirtualHost._arm_master_down_with_jitter,
+    Effect.HEARD_MASTER: VirtualHost._heard_master,
+    Effect.DISARM: VirtualHost._disarm,
+    Effect.ANNOUNCE_LATER: VirtualHost._announce_later,
+}
