@@ -1,0 +1,52 @@
+"""`carp check FILE...`: every error of each file, and what would keep the hosts of several files from agreeing."""
+
+import sys
+from pathlib import Path
+
+from carp.config.compare import compare
+from carp.config.errors import ConfigError
+from carp.config.load import Configuration, load_file
+
+DONE = 0
+WRONG_CONFIGURATION = 2
+
+
+def check(files: list[Path]) -> int:
+    """Check each file, then all good ones against each other; return the exit status, 2 with errors and else 0.
+
+    Nothing of this host but the files is looked at: they may belong to other hosts. What is fine and warnings go to standard
+    output, errors to standard error.
+    """
+    good: list[tuple[str, Configuration]] = []
+    wrong = False
+    for path in files:
+        try:
+            configuration = load_file(path)
+        except ConfigError as error:
+            wrong = True
+            print(error, file=sys.stderr)
+            continue
+        good.append((str(path), configuration))
+        _tell(path, configuration)
+    if len(good) > 1:
+        wrong = not _agree(good) or wrong
+    return WRONG_CONFIGURATION if wrong else DONE
+
+
+def _tell(path: Path, configuration: Configuration) -> None:
+    count = len(configuration.host.interfaces)
+    print(f"{path}: ok ({count} interface{'' if count == 1 else 's'})")
+    for warning in configuration.warnings:
+        print(f"warning: {warning}")
+
+
+def _agree(configurations: list[tuple[str, Configuration]]) -> bool:
+    """Print what the comparison found; tell whether the hosts would agree."""
+    findings = compare(configurations)
+    for error in findings.errors:
+        print(error, file=sys.stderr)
+    for warning in findings.warnings:
+        print(f"warning: {warning}")
+    if not findings.errors:
+        print(f"{len(configurations)} files: the hosts agree")
+    return not findings.errors

@@ -1,0 +1,114 @@
+"""The tables of carp.toml as they are written: types, ranges and defaults of every key.
+
+Rules between keys and between tables are in `relations`. The description of a field says what is allowed; it goes into the
+messages and into the JSON schema.
+"""
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationError, WithJsonSchema
+
+from carp.protocol.auth import Key
+from carp.protocol.dialect import AUTO, DIALECTS, Dialect
+from carp.protocol.parameters import MAX_NODES, LinkAddress, Node
+from carp.protocol.values import InterfaceAddress
+
+from . import secrets, words
+from .errors import Collector, RefusedError, shown
+from .hints import did_you_mean
+
+_TableT = TypeVar("_TableT", bound=BaseModel)
+
+_BOOLEAN = "true or false"
+_STRING = {"type": "string"}
+
+_CarpDev = Annotated[str, BeforeValidator(words.carpdev)]
+_Group = Annotated[str, BeforeValidator(words.group)]
+_Address = Annotated[InterfaceAddress, BeforeValidator(words.address), WithJsonSchema(_STRING)]
+_Node = Annotated[InstanceOf[Node], BeforeValidator(words.node), WithJsonSchema(_STRING)]
+_LinkAddress = Annotated[LinkAddress | bytes, BeforeValidator(words.lladdr), WithJsonSchema(_STRING)]
+_Dialect = Annotated[InstanceOf[Dialect], BeforeValidator(words.dialect), WithJsonSchema({"enum": list(DIALECTS)})]
+_Balancing = Annotated[str, BeforeValidator(words.balancing)]
+_Passphrase = Annotated[Key, BeforeValidator(secrets.passphrase), WithJsonSchema(_STRING)]
+_KeyHex = Annotated[Key, BeforeValidator(words.key_hex), WithJsonSchema(_STRING)]
+_FileName = Annotated[str, BeforeValidator(words.file_name)]
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, alias_generator=_kebab)
+
+
+class GlobalTable(_Table):
+    """The table [global]: net.inet.carp.* of one host."""
+
+    allow: bool = Field(True, description=_BOOLEAN)
+    preempt: bool = Field(False, description=_BOOLEAN)
+    log: int = Field(2, ge=0, le=7, description="an integer 0..7")
+
+
+class InterfaceTable(_Table):
+    """A table [carpN]: one carp interface.
+
+    advbase and digest-grace are in seconds, advskew in 1/256 s. `passphrase` and `key_hex` hold whole keys already; the file
+    that `pass_file` names has not been read.
+    """
+
+    carpdev: _CarpDev = Field(description=words.CARPDEV)
+    vhid: int | None = Field(None, ge=1, le=255, description="an integer 1..255")
+    advbase: int = Field(1, ge=0, le=254, description="an integer 0..254")
+    advskew: int = Field(0, ge=0, le=254, description="an integer 0..254")
+    passphrase: _Passphrase | None = Field(None, alias="pass", repr=False, description=secrets.PASSPHRASE)
+    pass_file: _FileName | None = Field(None, description=words.FILE_NAME)
+    key_hex: _KeyHex | None = Field(None, repr=False, description=words.KEY_HEX)
+    addresses: list[_Address] = Field(min_length=1, description='a list such as ["192.0.2.100/24", "2001:db8::100/64"]')
+    groups: list[_Group] = Field(["carp"], description='a list of group names, such as ["carp"]')
+    lladdr: _LinkAddress = Field(LinkAddress.VIRTUAL, description=words.LLADDR)
+    preempt: bool | None = Field(None, description=_BOOLEAN)
+    dialect: _Dialect = Field(AUTO, description=words.DIALECT)
+    demote_skew: bool = Field(False, description=_BOOLEAN)
+    digest_grace: float = Field(60, ge=0, le=3600, allow_inf_nan=False, description="a number of seconds, 0..3600")
+    balancing: _Balancing = Field("none", description=words.BALANCING)
+    carpnodes: list[_Node] | None = Field(
+        None, min_length=1, max_length=MAX_NODES, description=f"a list of 1..{MAX_NODES} words {words.NODE}"
+    )
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The virtual hosts in ascending vhid order, from vhid and advskew or from carpnodes."""
+        if self.carpnodes is not None:
+            return tuple(sorted(self.carpnodes, key=lambda node: node.vhid))
+        return (Node(self.vhid or 0, self.advskew),)
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, str]:
+    """Return every key of a table as it is written, with what it allows."""
+    return {field.alias or name: field.description or "" for name, field in model.model_fields.items()}
+
+
+def read_table(model: type[_TableT], name: str, table: object, problems: Collector) -> _TableT | None:
+    """Check one table against its model; without a result every reason is among the problems."""
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        for one in error.errors(include_url=False):
+            _note(model, name, one, problems)
+        return None
+
+
+def _note(model: type[BaseModel], name: str, error: Any, problems: Collector) -> None:
+    """Turn one of pydantic's errors into a problem, without the value where that is a secret or nobody's key."""
+    allowed = keys_of(model)
+    key = str(error["loc"][0]) if error["loc"] else ""
+    path = (name, key) if key else (name,)
+    match error["type"]:
+        case "missing":
+            problems.add(path, RefusedError(allowed[key], fault="missing"))
+        case "extra_forbidden":
+            problems.add(path, RefusedError(fault="unknown key", hint=did_you_mean(key, allowed)))
+        case kind:
+            refused = error["ctx"]["error"] if kind == "value_error" else RefusedError(allowed[key])
+            problems.add(path, refused, "" if key in secrets.SECRET_KEYS else shown(error["input"]))

@@ -1,0 +1,107 @@
+"""Rules between the keys of one table, and between the tables of one file.
+
+They look at what was written rather than at checked models, so that a wrong value in one place hides no fault in another.
+Values that are wrong by themselves are passed over here.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeVar
+
+from . import words
+from .errors import Collector, RefusedError, shown
+
+Tables = Mapping[str, Mapping[str, object]]
+"""The carp interfaces of a document by name, in its order."""
+
+KEY_SOURCES = ("pass", "pass-file", "key-hex")
+
+_Value = TypeVar("_Value")
+
+
+def check_keys(name: str, table: Mapping[str, object], problems: Collector) -> None:
+    """Check the rules between the keys of one carp interface."""
+    sources = [key for key in table if key in KEY_SOURCES]
+    for extra in sources[1:]:
+        fault = f"{sources[0]} is given already"
+        problems.add((name, extra), RefusedError("only one of pass, pass-file and key-hex", fault=fault))
+    nodes = table.get("carpnodes")
+    if nodes is None and "vhid" not in table:
+        problems.add((name, "vhid"), RefusedError("an integer 1..255", fault="missing"))
+    if nodes is not None:
+        for key in ("vhid", "advskew"):
+            if key in table:
+                problems.add((name, key), RefusedError("carpnodes holds it", fault="not together with carpnodes"))
+    if isinstance(nodes, list) and len(nodes) > 1:
+        problems.add((name, "carpnodes"), RefusedError(words.NO_BALANCING, fault="more than one node needs balancing"))
+    advbase = table.get("advbase", 1)
+    if table.get("demote-skew") is True and type(advbase) is int and advbase == 0:
+        problems.add(
+            (name, "demote-skew"), RefusedError("false, or advbase 1..254", fault="true needs an advbase of 1 or more")
+        )
+
+
+def check_shared(tables: Tables, problems: Collector) -> None:
+    """Check that no two carp interfaces of one parent claim the same vhid or the same address, nor one of them twice."""
+    vhid_owners: dict[tuple[str, int], str] = {}
+    address_owners: dict[tuple[str, IPv4Address | IPv6Address], str] = {}
+    for name, table in tables.items():
+        carpdev = _lenient(words.carpdev, table.get("carpdev"))
+        # Without a usable parent the table still must not contradict itself.
+        parent = name if carpdev is None else carpdev
+        for key, vhid in _vhids(table):
+            owner = vhid_owners.get((parent, vhid))
+            if owner is None:
+                vhid_owners[parent, vhid] = name
+            else:
+                _refuse_vhid((name, key), vhid, owner, parent, problems)
+        for word, address in _addresses(table):
+            owner = address_owners.get((parent, address))
+            if owner is None:
+                address_owners[parent, address] = name
+            else:
+                _refuse_address(name, word, owner, parent, problems)
+
+
+def _refuse_vhid(path: tuple[str, str], vhid: int, owner: str, parent: str, problems: Collector) -> None:
+    where = "is listed twice" if owner == path[0] else f"is also the vhid of {owner} on {parent}"
+    problems.add(path, RefusedError("each vhid once on a carpdev", fault=f"{vhid} {where}"))
+
+
+def _refuse_address(name: str, word: str, owner: str, parent: str, problems: Collector) -> None:
+    if owner == name:
+        refused = RefusedError("each address once", fault=f"{shown(word)} is listed twice")
+    else:
+        refused = RefusedError(
+            f"one address on two carp interfaces needs balancing, and {words.NO_BALANCING}",
+            fault=f"{shown(word)} is also an address of {owner} on {parent}",
+        )
+    problems.add((name, "addresses"), refused)
+
+
+def _vhids(table: Mapping[str, object]) -> Iterator[tuple[str, int]]:
+    """Yield every usable vhid of a table with the key that it stands in."""
+    vhid = table.get("vhid")
+    if type(vhid) is int and 1 <= vhid <= 255:
+        yield "vhid", vhid
+    nodes = table.get("carpnodes")
+    for word in nodes if isinstance(nodes, list) else []:
+        node = _lenient(words.node, word)
+        if node is not None:
+            yield "carpnodes", node.vhid
+
+
+def _addresses(table: Mapping[str, object]) -> Iterator[tuple[str, IPv4Address | IPv6Address]]:
+    """Yield every usable address of a table, as written and without its prefix."""
+    listed = table.get("addresses")
+    for word in listed if isinstance(listed, list) else []:
+        address = _lenient(words.address, word)
+        if address is not None:
+            yield str(word), address.ip
+
+
+def _lenient(read: Callable[[object], _Value], word: object) -> _Value | None:
+    try:
+        return read(word)
+    except RefusedError:
+        return None

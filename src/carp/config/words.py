@@ -1,0 +1,146 @@
+"""Single words of a configuration turned into values: names, addresses, nodes, MACs, dialects.
+
+Each function takes what a person wrote, of whatever type, and returns the value or raises RefusedError.
+"""
+
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Address, ip_interface
+
+from carp.protocol.auth import KEY_BYTES, Key, key_from_hex
+from carp.protocol.dialect import DIALECTS, Dialect
+from carp.protocol.parameters import LinkAddress, Node
+from carp.protocol.values import InterfaceAddress
+
+from .errors import RefusedError
+from .hints import did_you_mean
+
+MAX_NAME_BYTES = 15
+"""What Linux allows for the name of an interface (IFNAMSIZ without its NUL)."""
+
+ADDRESS = "an IPv4 or IPv6 address with its prefix length, such as 192.0.2.100/24"
+CARPDEV = f"the name of the parent interface, 1..{MAX_NAME_BYTES} bytes without slash, colon or white space"
+CARP_NAME = "carp0..carp9999"
+GROUP = f"a group name of 1..{MAX_NAME_BYTES} letters, digits, '_', '-' and '.' that does not end in a digit"
+NODE = '"vhid:advskew", with vhid 1..255 and advskew 0..254'
+LLADDR = "virtual, parent or a MAC such as 02:00:00:00:00:01"
+UNICAST_MAC = "a MAC of one host: not zero, and the first byte even"
+DIALECT = "one of " + ", ".join(DIALECTS)
+BALANCING = "none"
+NO_BALANCING = "load balancing is not part of this version yet"
+KEY_HEX = f"{2 * KEY_BYTES} hexadecimal digits in quotes"
+FILE_NAME = "the path of a file that holds the pass phrase"
+
+_CARP_NAME = re.compile(r"carp(0|[1-9][0-9]{0,3})")
+_GROUP = re.compile(r"[A-Za-z0-9_.-]*[A-Za-z_.-]")
+_PREFIXED = re.compile(r"([^/]*)/([0-9]{1,3})")
+_NODE = re.compile(r"([0-9]{1,3}):([0-9]{1,3})")
+_MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
+_BALANCING_WORDS = ("none", "ip", "ip-stealth", "ip-unicast", "arp")
+_BROADCAST = IPv4Address("255.255.255.255")
+
+
+def carp_number(name: str) -> int | None:
+    """Return the N of carpN, 0..9999, or None for any other name."""
+    match = _CARP_NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def carpdev(word: object) -> str:
+    """Check the name of a parent interface as Linux does; a carp interface cannot be one."""
+    if not isinstance(word, str) or not word or word in (".", ".."):
+        raise RefusedError(CARPDEV)
+    if any(letter in "/:" or letter.isspace() or not letter.isprintable() for letter in word):
+        raise RefusedError(CARPDEV)
+    if len(word.encode()) > MAX_NAME_BYTES:
+        raise RefusedError(CARPDEV)
+    if carp_number(word) is not None:
+        raise RefusedError("a parent that is not itself a carp interface")
+    return word
+
+
+def group(word: object) -> str:
+    """Check the name of an interface group; as in OpenBSD it does not end in a digit, or it would look like an interface."""
+    if not isinstance(word, str) or len(word) > MAX_NAME_BYTES or not _GROUP.fullmatch(word):
+        raise RefusedError(GROUP)
+    return word
+
+
+def address(word: object) -> InterfaceAddress:
+    """Read ADDRESS/LENGTH. The prefix is never guessed: the routes of the host depend on it."""
+    if not isinstance(word, str) or "%" in word:
+        raise RefusedError(ADDRESS)
+    match = _PREFIXED.fullmatch(word)
+    try:
+        found = ip_interface(word)
+    except ValueError:
+        raise RefusedError(ADDRESS) from None
+    if match is None:
+        if "/" in word:
+            raise RefusedError(ADDRESS, hint=f"write {found.with_prefixlen}")
+        length = 24 if found.version == 4 else 64
+        raise RefusedError("an address with its prefix length", hint=f"write the prefix, such as {word}/{length}")
+    if found.network.prefixlen == 0:
+        raise RefusedError(f"a prefix length of 1..{found.max_prefixlen}")
+    ip = found.ip
+    if ip.is_unspecified or ip.is_multicast or ip.is_loopback or ip == _BROADCAST:
+        raise RefusedError("an address of a host: not unspecified, loopback, multicast or broadcast")
+    return found
+
+
+def node(word: object) -> Node:
+    """Read one vhid:advskew of carpnodes."""
+    match = _NODE.fullmatch(word) if isinstance(word, str) else None
+    if match is None or not 1 <= int(match[1]) <= 255 or int(match[2]) > 254:
+        raise RefusedError(NODE)
+    return Node(int(match[1]), int(match[2]))
+
+
+def lladdr(word: object) -> LinkAddress | bytes:
+    """Read virtual, parent, or a unicast MAC (6 bytes)."""
+    if isinstance(word, str) and _MAC.fullmatch(word):
+        mac = bytes.fromhex(word.replace(":", ""))
+        if not any(mac) or mac[0] & 1:
+            raise RefusedError(UNICAST_MAC)
+        return mac
+    for known in LinkAddress:
+        if word == known.value:
+            return known
+    raise RefusedError(LLADDR, hint=_hint(word, [known.value for known in LinkAddress]))
+
+
+def dialect(word: object) -> Dialect:
+    """Look up a dialect by its name."""
+    if isinstance(word, str) and word in DIALECTS:
+        return DIALECTS[word]
+    raise RefusedError(DIALECT, hint=_hint(word, DIALECTS))
+
+
+def balancing(word: object) -> str:
+    """Accept `none`; the other words of the BSDs are known, but not carried out yet."""
+    if word == "none":
+        return "none"
+    if isinstance(word, str) and word in _BALANCING_WORDS:
+        raise RefusedError(NO_BALANCING)
+    raise RefusedError(BALANCING, hint=_hint(word, _BALANCING_WORDS))
+
+
+def key_hex(word: object) -> Key:
+    """Read all 20 bytes of a key."""
+    try:
+        if isinstance(word, str) and word.isalnum():
+            return key_from_hex(word)
+    except ValueError:
+        pass
+    raise RefusedError(KEY_HEX)
+
+
+def file_name(word: object) -> str:
+    """Check that something can be the path of a file."""
+    if not isinstance(word, str) or not word or "\0" in word:
+        raise RefusedError(FILE_NAME)
+    return word
+
+
+def _hint(word: object, words: Iterable[str]) -> str:
+    return did_you_mean(word, words) if isinstance(word, str) else ""

@@ -1,0 +1,91 @@
+"""The clock of the protocol, CLOCK_BOOTTIME, and a timer on it that does not round to milliseconds.
+
+asyncio's own timers go through epoll, which rounds up to whole milliseconds; a timerfd was measured at 0.05 ms.
+"""
+
+import contextlib
+import ctypes
+import os
+import time
+
+from ..protocol.values import NANOSECONDS_PER_SECOND, Instant
+
+_CLOCK_BOOTTIME = 7
+_TFD_NONBLOCK = os.O_NONBLOCK
+_TFD_CLOEXEC = os.O_CLOEXEC
+_TFD_TIMER_ABSTIME = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+class _Itimerspec(ctypes.Structure):
+    _fields_ = (("interval", _Timespec), ("value", _Timespec))
+
+
+def boottime() -> Instant:
+    """Read CLOCK_BOOTTIME: monotonic, counts while the host is suspended, never stepped."""
+    return Instant(time.clock_gettime_ns(_CLOCK_BOOTTIME))
+
+
+class StampConverter:
+    """Turns the kernel's packet stamps (CLOCK_REALTIME, ns) into instants.
+
+    The wall clock may be stepped at any moment, so both clocks are read together at the start of each drain and a stamp never
+    leaves [previous drain, this drain].
+    """
+
+    __slots__ = ("_now", "_offset_ns", "_previous")
+
+    def __init__(self) -> None:
+        self._previous = self._now = boottime()
+        self._offset_ns = 0
+
+    def begin_drain(self) -> Instant:
+        """Read both clocks; return the moment up to which an empty socket has been read."""
+        self._previous = self._now
+        self._now = boottime()
+        self._offset_ns = self._now - time.time_ns()
+        return self._now
+
+    def convert(self, stamp_ns: int) -> Instant:
+        """Place a stamp on CLOCK_BOOTTIME."""
+        return Instant(max(self._previous, min(stamp_ns + self._offset_ns, self._now)))
+
+
+class Timer:
+    """One absolute timer as a file descriptor that becomes readable when it fires."""
+
+    def __init__(self) -> None:
+        self._fd: int = _libc.timerfd_create(_CLOCK_BOOTTIME, _TFD_NONBLOCK | _TFD_CLOEXEC)
+        if self._fd < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_create")
+        self._armed: Instant | None = None
+
+    def fileno(self) -> int:
+        """Return the descriptor for a reader."""
+        return self._fd
+
+    def set(self, at: Instant | None) -> None:
+        """Fire at `at`, at once if that has passed; None stops the timer."""
+        if at == self._armed:
+            return
+        # A value of zero would disarm.
+        moment = 0 if at is None else max(1, at)
+        value = _Timespec(moment // NANOSECONDS_PER_SECOND, moment % NANOSECONDS_PER_SECOND)
+        spec = _Itimerspec(_Timespec(0, 0), value)
+        if _libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(spec), None) < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_settime")
+        self._armed = at
+
+    def acknowledge(self) -> None:
+        """Make the descriptor unreadable again."""
+        self._armed = None
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._fd, 8)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._fd)

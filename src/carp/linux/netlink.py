@@ -1,0 +1,142 @@
+"""The routing socket: requests with their acknowledgements, dumps, and a listener for changes."""
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from itertools import count
+
+from .rtnetlink import NLM_F_ACK, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, messages
+
+_RTMGRP_LINK = 0x1
+_RTMGRP_IPV4_IFADDR = 0x10
+_RTMGRP_IPV6_IFADDR = 0x100
+_SO_RCVBUFFORCE = 33
+_RECEIVE_BUFFER_BYTES = 4 << 20
+_CHUNK_BYTES = 1 << 16
+_DUMP_TRIES = 5
+
+
+class NetlinkError(OSError):
+    """The kernel refused a request; `position` is which one of a batch."""
+
+    def __init__(self, number: int, position: int) -> None:
+        super().__init__(number, os.strerror(number))
+        self.position = position
+
+
+def _open(groups: int, flags: int = 0) -> socket.socket:
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | flags, socket.NETLINK_ROUTE)
+    with contextlib.suppress(PermissionError):  # reading works without privilege, with the default queue
+        opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
+    opened.bind((0, groups))
+    return opened
+
+
+class Netlink:
+    """Requests to the kernel; each call blocks until the answer is there. One thread at a time."""
+
+    def __init__(self) -> None:
+        self._socket = _open(0)
+        self._sequence = count(1)
+
+    def execute(self, batch: Iterable[bytes]) -> list[NetlinkError]:
+        """Send prepared messages in one write and wait for the last; return what the kernel refused, in order.
+
+        The kernel goes on after a refusal. Only the last message asks for an acknowledgement: errors come by themselves.
+        """
+        patched = []
+        first = 0
+        for position, request in enumerate(batch):
+            sequence = next(self._sequence)
+            first = first or sequence
+            buffer = bytearray(request)
+            struct.pack_into("=I", buffer, 8, sequence)
+            patched.append((position, sequence, buffer))
+        if not patched:
+            return []
+        _, last, final = patched[-1]
+        flags = struct.unpack_from("=H", final, 6)[0]
+        struct.pack_into("=H", final, 6, flags | NLM_F_ACK)
+        self._socket.send(b"".join(buffer for _, _, buffer in patched))
+        return list(self._refusals(first, last))
+
+    def _refusals(self, first: int, last: int) -> Iterator[NetlinkError]:
+        while True:
+            for kind, _, sequence, body in messages(self._socket.recv(_CHUNK_BYTES)):
+                if kind != NLMSG_ERROR or not first <= sequence <= last:
+                    continue
+                number = -struct.unpack_from("=i", body)[0]
+                if number:
+                    yield NetlinkError(number, sequence - first)
+                if sequence == last:
+                    return
+
+    def dump(self, request: bytes) -> list[bytes]:
+        """Return the bodies of a dump; one that changed under our hands is repeated."""
+        for _ in range(_DUMP_TRIES):
+            bodies, interrupted = self._dump_once(request)
+            if not interrupted:
+                break
+        return bodies
+
+    def _dump_once(self, request: bytes) -> tuple[list[bytes], bool]:
+        sequence = next(self._sequence)
+        buffer = bytearray(request)
+        struct.pack_into("=I", buffer, 8, sequence)
+        self._socket.send(buffer)
+        bodies: list[bytes] = []
+        interrupted = False
+        while True:
+            for kind, flags, answered, body in messages(self._socket.recv(_CHUNK_BYTES)):
+                if answered != sequence:
+                    continue
+                interrupted |= bool(flags & NLM_F_DUMP_INTR)
+                if kind == NLMSG_DONE:
+                    return bodies, interrupted
+                if kind == NLMSG_ERROR:
+                    raise NetlinkError(-struct.unpack_from("=i", body)[0], 0)
+                bodies.append(body)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+class OverflowedError(Exception):
+    """Changes were lost: everything is to be read again."""
+
+
+class Monitor:
+    """Listens for changes of links and addresses."""
+
+    def __init__(self) -> None:
+        self._socket = _open(_RTMGRP_LINK | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR, socket.SOCK_NONBLOCK)
+
+    def fileno(self) -> int:
+        """Return the descriptor for a reader."""
+        return self._socket.fileno()
+
+    def drain(self) -> list[tuple[int, bytes]]:
+        """Return what has come in as (type, body).
+
+        Raises:
+            OverflowedError: the queue ran over.
+        """
+        changes: list[tuple[int, bytes]] = []
+        while True:
+            try:
+                data = self._socket.recv(_CHUNK_BYTES)
+            except BlockingIOError:
+                return changes
+            except OSError as error:
+                if error.errno == errno.ENOBUFS:
+                    raise OverflowedError from None
+                raise
+            changes.extend((kind, body) for kind, _, _, body in messages(data))
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()

@@ -1,0 +1,167 @@
+"""Advertisements through AF_PACKET on a parent: received before netfilter, sent from the virtual MAC.
+
+The kernel filter passes protocol 112 only, addressed to us or to a group, whole or fragmented, tagged or not: what is wrong
+with such a packet is for the parser to count. It never looks at the source MAC, which a whole group shares.
+"""
+
+import ctypes
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+
+from ..protocol.events import PacketArrived
+from ..protocol.packet import GROUP_MAC, IP_PROTOCOL_CARP
+from ..protocol.values import Family, Instant
+from .clock import StampConverter
+
+_ETH_P_ALL = 0x0003
+_ETHERTYPE = {Family.IPV4: 0x0800, Family.IPV6: 0x86DD}
+_FAMILY = {ethertype: family for family, ethertype in _ETHERTYPE.items()}
+_ETHERNET_HEADER_BYTES = 14
+
+_SOL_PACKET = 263
+_PACKET_AUXDATA = 8
+_PACKET_IGNORE_OUTGOING = 23
+_SO_ATTACH_FILTER = 26
+_SO_RCVBUFFORCE = 33
+_SO_TIMESTAMPNS = 35
+_TP_STATUS_VLAN_VALID = 1 << 4
+_AUXDATA = struct.Struct("=IIIHHHH")
+_TIMESPEC = struct.Struct("=qq")
+_ANCILLARY_BYTES = 128
+_SNAP_BYTES = 512
+_RECEIVE_BUFFER_BYTES = 1 << 20
+
+_PACKET_OTHERHOST = 3
+_PACKET_OUTGOING = 4
+_SKF_AD_OFF = 0xFFFFF000
+_SKF_AD_PKTTYPE = 4
+
+_LD_BYTE = 0x30
+_LD_HALF = 0x28
+_JEQ = 0x15
+_RET = 0x06
+_IPV6_FRAGMENT = 44
+
+
+_PROGRAM = (
+    # (label, code, operand, label if equal, label if not); no labels: go on with the next line
+    ("", _LD_BYTE, _SKF_AD_OFF + _SKF_AD_PKTTYPE, "", ""),
+    ("", _JEQ, _PACKET_OTHERHOST, "refuse", ""),
+    ("", _JEQ, _PACKET_OUTGOING, "refuse", ""),
+    ("", _LD_HALF, 12, "", ""),
+    ("", _JEQ, _ETHERTYPE[Family.IPV6], "ipv6", ""),
+    ("", _JEQ, _ETHERTYPE[Family.IPV4], "", "refuse"),
+    ("", _LD_BYTE, _ETHERNET_HEADER_BYTES + 9, "", ""),
+    ("", _JEQ, IP_PROTOCOL_CARP, "accept", "refuse"),
+    ("ipv6", _LD_BYTE, _ETHERNET_HEADER_BYTES + 6, "", ""),
+    ("", _JEQ, IP_PROTOCOL_CARP, "accept", ""),
+    ("", _JEQ, _IPV6_FRAGMENT, "", "refuse"),
+    ("", _LD_BYTE, _ETHERNET_HEADER_BYTES + 40, "", ""),
+    ("", _JEQ, IP_PROTOCOL_CARP, "accept", "refuse"),
+    ("refuse", _RET, 0, "", ""),
+    ("accept", _RET, _SNAP_BYTES, "", ""),
+)
+
+
+def _assemble() -> bytes:
+    """Assemble the classic BPF filter; a jump counts the instructions to skip."""
+    places = {label: place for place, (label, *_) in enumerate(_PROGRAM) if label}
+    return b"".join(
+        struct.pack(
+            "=HBBI",
+            code,
+            places[equal] - place - 1 if equal else 0,
+            places[unequal] - place - 1 if unequal else 0,
+            operand,
+        )
+        for place, (_, code, operand, equal, unequal) in enumerate(_PROGRAM)
+    )
+
+
+FILTER = _assemble()
+"""The program as the kernel takes it, 8 bytes an instruction."""
+
+
+class PacketSocket:
+    """The one socket of a parent."""
+
+    def __init__(self, parent: str, index: int) -> None:
+        """Open it; raises OSError, EPERM without CAP_NET_RAW."""
+        self.parent = parent
+        self.index = index
+        self._stamps = StampConverter()
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        try:
+            self._set_up()
+        except OSError:
+            self._socket.close()
+            raise
+
+    def _set_up(self) -> None:
+        program = ctypes.create_string_buffer(FILTER, len(FILTER))
+        descriptor = struct.pack("@HP", len(FILTER) // 8, ctypes.addressof(program))
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, descriptor)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        # Only bound now, so that no packet came in before the filter stood.
+        self._socket.bind((self.parent, _ETH_P_ALL))
+
+    def fileno(self) -> int:
+        """Return the descriptor for a reader."""
+        return self._socket.fileno()
+
+    def begin_drain(self) -> Instant:
+        """Start a round of reading; return the moment up to which everything is read once the socket is empty."""
+        return self._stamps.begin_drain()
+
+    def drain(self, at_most: int) -> Iterator[PacketArrived]:
+        """Read packets until the socket is empty or `at_most` were read."""
+        for _ in range(at_most):
+            try:
+                frame, ancillary, _, _ = self._socket.recvmsg(_SNAP_BYTES, _ANCILLARY_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.ENETDOWN, errno.EINTR):
+                    continue  # said once when the parent goes down; its link event tells the rest
+                raise
+            event = self._event(frame, ancillary)
+            if event is not None:
+                yield event
+
+    def _event(self, frame: bytes, ancillary: list[tuple[int, int, bytes]]) -> PacketArrived | None:
+        if len(frame) < _ETHERNET_HEADER_BYTES:
+            return None
+        family = _FAMILY.get(int.from_bytes(frame[12:14]))
+        if family is None:
+            return None
+        arrival = self._stamps.convert(2**63)
+        tagged = False
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
+                seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+                arrival = self._stamps.convert(seconds * 1_000_000_000 + nanoseconds)
+            elif level == _SOL_PACKET and kind == _PACKET_AUXDATA:
+                tagged = bool(_AUXDATA.unpack_from(data)[0] & _TP_STATUS_VLAN_VALID)
+        return PacketArrived(self.parent, family, frame[_ETHERNET_HEADER_BYTES:], arrival, tagged)
+
+    def send(self, frame: bytes) -> int | None:
+        """Send a whole Ethernet frame; return None, or the errno if it could not be sent."""
+        try:
+            self._socket.send(frame)
+        except OSError as error:
+            return error.errno or errno.EIO
+        return None
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+def ethernet_header(source_mac: bytes, family: Family) -> bytes:
+    """Return the 14 bytes before an advertisement to the CARP group (PROTOCOL.md 1.2)."""
+    return GROUP_MAC[family] + source_mac + struct.pack("!H", _ETHERTYPE[family])
