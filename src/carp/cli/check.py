@@ -34,10 +34,11 @@ def check(files: list[Path]) -> int:
 
 
 def _tell(path: Path, configuration: Configuration) -> None:
+    # Flushed, because both streams often end in one file and the lines must keep their order there.
     count = len(configuration.host.interfaces)
-    print(f"{path}: ok ({count} interface{'' if count == 1 else 's'})")
+    print(f"{path}: ok ({count} interface{'' if count == 1 else 's'})", flush=True)
     for warning in configuration.warnings:
-        print(f"warning: {warning}")
+        print(f"warning: {warning}", flush=True)
 
 
 def _agree(configurations: list[tuple[str, Configuration]]) -> bool:
@@ -46,7 +47,7 @@ def _agree(configurations: list[tuple[str, Configuration]]) -> bool:
     for error in findings.errors:
         print(error, file=sys.stderr)
     for warning in findings.warnings:
-        print(f"warning: {warning}")
+        print(f"warning: {warning}", flush=True)
     if not findings.errors:
-        print(f"{len(configurations)} files: the hosts agree")
+        print(f"{len(configurations)} files: the hosts agree", flush=True)
     return not findings.errors

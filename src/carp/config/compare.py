@@ -113,7 +113,7 @@ def _prefixes(group: Group) -> Iterator[str]:
         length = partial(_length, address)
         if _differ(holders, length):
             values = _values(holders, length)
-            yield f"prefix of {address} differs: {values}: the hosts agree, but their routes change with the MASTER"
+            yield f"prefix of {address} differs: {values}: the digest does not cover it, but routes change with the MASTER"
 
 
 def _length(address: Address, member: Member) -> str:

@@ -80,15 +80,17 @@ def _refuse_address(name: str, word: str, owner: str, parent: str, problems: Col
 
 
 def _vhids(table: Mapping[str, object]) -> Iterator[tuple[str, int]]:
-    """Yield every usable vhid of a table with the key that it stands in."""
+    """Yield every usable vhid of a table with the key that it stands in; beside carpnodes the key vhid is a fault already."""
+    nodes = table.get("carpnodes")
+    if isinstance(nodes, list):
+        for word in nodes:
+            node = _lenient(words.node, word)
+            if node is not None:
+                yield "carpnodes", node.vhid
+        return
     vhid = table.get("vhid")
     if type(vhid) is int and 1 <= vhid <= 255:
         yield "vhid", vhid
-    nodes = table.get("carpnodes")
-    for word in nodes if isinstance(nodes, list) else []:
-        node = _lenient(words.node, word)
-        if node is not None:
-            yield "carpnodes", node.vhid
 
 
 def _addresses(table: Mapping[str, object]) -> Iterator[tuple[str, IPv4Address | IPv6Address]]:

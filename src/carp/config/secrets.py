@@ -91,13 +91,15 @@ def read_key_file(path: Path) -> Key:
 def _read_key_file(path: Path) -> Key:
     # Without O_NONBLOCK a named pipe would block a reload for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         # The open file is asked, not the path: nobody can exchange it in between.
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             raise RefusedError(_KEY_FILE, fault="not a regular file")
         check_mode(path, mode)
-        raw = file.read(_READ_BYTES)
+        raw = os.read(descriptor, _READ_BYTES)
+    finally:
+        os.close(descriptor)
     line = raw.removesuffix(b"\n")
     if b"\n" in line:
         raise RefusedError(_KEY_FILE, fault="more than one line")

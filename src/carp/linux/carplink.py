@@ -5,6 +5,7 @@ switch floods, and send MLD reports from the shared MAC. Functions here block an
 """
 
 import errno
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from .rtnetlink import (
     IFA_F_NOPREFIXROUTE,
     delete_address,
     delete_group,
+    delete_link,
     new_address,
     new_macvlan,
     set_link,
@@ -67,6 +69,12 @@ class CarpLink:
         if not self.is_parent:
             netlink.execute([set_link(self.index, up=False)])
 
+    def remove(self, netlink: Netlink) -> None:
+        """Release the addresses and delete the link."""
+        self.release(netlink)
+        if not self.is_parent:
+            netlink.execute([delete_link(self.index)])
+
 
 def address_flags(table: LinkTable, link: CarpLink, addresses: Iterable[InterfaceAddress]) -> list[int]:
     """Return the IFA_F_* of each address: no duplicate detection, no second prefix route (LINUX.md section 1)."""
@@ -85,14 +93,9 @@ def create(netlink: Netlink, name: str, parent: str, parent_index: int, mac: byt
     """
     for refused in netlink.execute([new_macvlan(name, parent_index, mac, group)]):
         raise LinkError(_why_not_created(refused, name, parent))
-    table = LinkTable()
-    table.load(netlink)
-    link = table.by_name(name)
-    if link is None:
-        raise LinkError(f"{name} vanished as soon as it was made")
     for key, value in sysctl.CARP_LINK_SETTINGS.items():
         sysctl.write(sysctl.path_of(key, name), value)
-    return CarpLink(name, link.index, parent_index)
+    return CarpLink(name, socket.if_nametoindex(name), parent_index)
 
 
 def _why_not_created(error: OSError, name: str, parent: str) -> str:
@@ -117,6 +120,15 @@ def prepare_parent(journal: Journal, parent: str) -> None:
     journal.save()
     for key, value in sysctl.PARENT_SETTINGS.items():
         sysctl.write(sysctl.path_of(key, parent), value)
+
+
+def restore_parent(journal: Journal, parent: str) -> None:
+    """Put the parent's settings back: no carp interface is on it any more."""
+    files = {str(sysctl.path_of(key, parent)) for key in sysctl.PARENT_SETTINGS}
+    _restore({file: original for file, original in journal.settings.items() if file in files})
+    journal.settings = {file: original for file, original in journal.settings.items() if file not in files}
+    journal.parents = [name for name in journal.parents if name != parent]
+    journal.save()
 
 
 def undo(netlink: Netlink, journal: Journal, links: Iterable[CarpLink], group: int) -> None:

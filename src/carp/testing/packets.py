@@ -25,12 +25,12 @@ from carp.protocol.packet import (
     ipv6_packet,
     pseudo_header,
 )
+from carp.protocol.parameters import InterfaceParameters
 from carp.protocol.values import Address, Family, Instant, InterfaceAddress
 
-PARENT = "lan0"
-"""The parent interface of every carp interface in the kit, unless another is named: also the name of the wire it is on."""
+from .hosts import KEY, PARENT, VIP4, station_sources
 
-SOURCE = {Family.IPV4: bytes((192, 0, 2, 9)), Family.IPV6: bytes.fromhex("fe800000000000000000000000000009")}
+SOURCE = station_sources(200)
 """Where the peer sends from: higher than any station of a virtual LAN, so that the peer loses ties."""
 
 _FIRST_COUNTER = 0x7000_0000_0000_0000
@@ -40,7 +40,7 @@ _HEADER_BYTES = {Family.IPV4: IPV4_HEADER_BYTES, Family.IPV6: IPV6_HEADER_BYTES}
 
 def digest_of(key: Key, vhid: int, addresses: Iterable[Address], counter: bytes, *, link_local: bool = False) -> bytes:
     """Make the digest of the specification: sorted addresses without duplicates, IPv4 first."""
-    listed = {address.packed for address in addresses if link_local or not address.is_link_local}
+    listed = {one.packed for one in addresses if link_local or one.version == 4 or not one.is_link_local}
     ordered = sorted(listed, key=lambda packed: (len(packed), packed))
     return hmac.new(key, b"\x02\x01" + bytes((vhid,)) + b"".join(ordered) + counter, hashlib.sha1).digest()
 
@@ -70,14 +70,27 @@ class Peer:
     """Another host of one virtual host's group; each packet takes the next counter."""
 
     vhid: int = 1
-    addresses: tuple[InterfaceAddress, ...] = ()
-    key: Key = field(default_factory=lambda: key_from_passphrase("secret"))
+    addresses: tuple[InterfaceAddress, ...] = (VIP4,)
+    key: Key = KEY
     sources: dict[Family, bytes] = field(default_factory=lambda: dict(SOURCE))
     counter: int = _FIRST_COUNTER
     advbase: int = 1
     advskew: int = 0
     demote: int = 0
     parent: str = PARENT
+
+    @classmethod
+    def of(cls, interface: InterfaceParameters, vhid: int | None = None) -> "Peer":
+        """Make a peer that has the same settings as this carp interface, for one of its virtual hosts."""
+        node = next(one for one in interface.nodes if vhid in (None, one.vhid))
+        return cls(
+            vhid=node.vhid,
+            addresses=interface.addresses,
+            key=interface.key,
+            advbase=interface.advbase,
+            advskew=node.advskew,
+            parent=interface.carpdev,
+        )
 
     def advertisement(
         self,

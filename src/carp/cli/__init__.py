@@ -1,0 +1,1 @@
+"""The program `carp`: one module for each verb."""

@@ -1,0 +1,105 @@
+"""`carp status`: what each carp interface does, and why."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .client import get
+
+_STATE_STYLES = {"MASTER": "bold green", "BACKUP": "yellow", "INIT": "red"}
+_COLUMNS = ("interface", "parent", "vhid", "state", "since", "why", "master", "interval", "demote", "addresses")
+
+
+def status(socket: Path, *, as_json: bool) -> int:
+    """Print the status of the daemon behind a socket; return the exit status. Raises DaemonError."""
+    document = get(socket, "/v1/status")
+    if as_json:
+        print(json.dumps(document, indent=2))
+    else:
+        _print_table(document)
+    return 0
+
+
+def _print_table(document: dict[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in _COLUMNS:
+        table.add_column(column, overflow="fold")
+    for interface in document["interfaces"]:
+        for node in interface["nodes"]:
+            row = _row(interface, node)
+            style = _STATE_STYLES.get(node["state"], "")
+            table.add_row(*row[:3], f"[{style}]{row[3]}[/]", *row[4:])
+    if console.is_terminal:
+        console.print(table)
+    else:
+        _print_plain(document)
+    for line in (*_remarks(document), _summary(document["statistics"])):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _print_plain(document: dict[str, Any]) -> None:
+    """Print aligned columns as wide as they need to be: nothing is folded in a pipe."""
+    rows = [_COLUMNS] + [_row(interface, node) for interface in document["interfaces"] for node in interface["nodes"]]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _row(interface: dict[str, Any], node: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        interface["name"],
+        interface["carpdev"],
+        str(node["vhid"]),
+        node["state"],
+        duration(node["for_s"]),
+        _why(node),
+        _master(node["master"]),
+        f"{node['advertisement_interval_s']:.3f} s",
+        str(interface["demote"]),
+        " ".join(interface["addresses"]),
+    )
+
+
+def _why(node: dict[str, Any]) -> str:
+    return ": ".join(part for part in (node["reason"], node["detail"]) if part) or "-"
+
+
+def _master(master: dict[str, Any] | None) -> str:
+    if master is None:
+        return "unknown"
+    return "this host" if master["self"] else str(master["source"])
+
+
+def _remarks(document: dict[str, Any]) -> Iterator[str]:
+    for interface in document["interfaces"]:
+        for demotion in interface["demotions"]:
+            yield f"{interface['name']}: demoted by {demotion['amount']}: {demotion['name']} ({duration(demotion['for_s'])})"
+        for node in interface["nodes"]:
+            for warning in node["warnings"]:
+                yield f"{interface['name']} vhid {node['vhid']}: {warning}"
+            if node["digest_grace"]:
+                yield f"{interface['name']} vhid {node['vhid']}: still sends the digest of the former key and addresses"
+
+
+def _summary(statistics: dict[str, Any]) -> str:
+    dropped = ", ".join(f"{count} {reason}" for reason, count in statistics["dropped"].items()) or "none"
+    received, sent = sum(statistics["received"].values()), sum(statistics["sent"].values())
+    return f"advertisements: {received} received, {sent} sent, {statistics['send_errors']} not sent; dropped: {dropped}"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration with its two largest units."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"

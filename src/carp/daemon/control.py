@@ -1,0 +1,119 @@
+"""The control socket: HTTP and JSON over a unix socket, so that `curl --unix-socket` works.
+
+GET /v1/status answers the status document.
+"""
+
+import asyncio
+import contextlib
+import grp
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import h11
+
+_GROUP = "carp"
+_MODE = 0o660
+_PATIENCE_S = 10
+_READ_BYTES = 1 << 16
+
+Handler = Callable[[], object]
+
+
+class SocketInUseError(Exception):
+    """Another process listens on the control socket."""
+
+
+class Control:
+    """The server. `routes` maps a path to what answers a GET of it, with something that JSON can hold."""
+
+    def __init__(self, path: Path, routes: dict[str, Handler]) -> None:
+        self._path = path
+        self._routes = routes
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.StreamWriter] = set()
+
+    def check(self) -> None:
+        """Make sure that nobody else listens; raises SocketInUseError."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self._path))
+            except OSError:
+                return
+        raise SocketInUseError(f"{self._path} is in use by another carpd")
+
+    async def start(self) -> None:
+        """Listen: root and the group carp may connect. Raises OSError."""
+        self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        # Nobody may connect before the owner is set.
+        former = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, self._path)
+        finally:
+            os.umask(former)
+        with contextlib.suppress(KeyError):
+            os.chown(self._path, 0, grp.getgrnam(_GROUP).gr_gid)
+        self._path.chmod(_MODE)
+
+    async def stop(self) -> None:
+        """Close everything and remove the socket."""
+        if self._server is not None:
+            self._server.close()
+            for writer in list(self._connections):
+                writer.close()
+            await self._server.wait_closed()
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
+        connection = h11.Connection(h11.SERVER)
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._converse(connection, reader, writer)
+        except (TimeoutError, OSError):
+            pass  # a client that hangs or leaves is its own affair
+        except h11.RemoteProtocolError as error:
+            with contextlib.suppress(h11.LocalProtocolError, OSError):
+                writer.write(_response(connection, error.error_status_hint, {"error": str(error)}))
+        finally:
+            self._connections.discard(writer)
+            with contextlib.suppress(OSError):
+                writer.close()
+
+    async def _converse(self, connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request: h11.Request | None = None
+        while True:
+            event = connection.next_event()
+            if event is h11.NEED_DATA:
+                connection.receive_data(await reader.read(_READ_BYTES))
+            elif isinstance(event, h11.Request):
+                request = event
+            elif isinstance(event, h11.EndOfMessage):
+                assert request is not None
+                status, document = self._answer(request)
+                writer.write(_response(connection, status, document))
+                await writer.drain()
+                if connection.our_state is h11.MUST_CLOSE:
+                    return
+                connection.start_next_cycle()
+            elif isinstance(event, h11.ConnectionClosed):
+                return
+
+    def _answer(self, request: h11.Request) -> tuple[int, object]:
+        path = request.target.decode("ascii").partition("?")[0]
+        handler = self._routes.get(path)
+        if handler is None:
+            return 404, {"error": f"{path} is not known; there is {', '.join(sorted(self._routes))}"}
+        if request.method != b"GET":
+            return 405, {"error": f"{path} can be read only (GET)"}
+        return 200, handler()
+
+
+def _response(connection: h11.Connection, status: int, document: object) -> bytes:
+    body = json.dumps(document).encode() + b"\n"
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    parts = (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage())
+    return b"".join(connection.send(part) or b"" for part in parts)

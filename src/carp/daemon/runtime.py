@@ -1,0 +1,266 @@
+"""The runtime: one loop, one timer. Feeds the engine, carries out what it asks for.
+
+A round is: advertisements that are due, then a bounded reading, then master-down timers, which fire only for the time up to
+which everything was read. Nothing slow runs here.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Coroutine, Iterable
+from dataclasses import replace
+
+from ..config.load import Configuration
+from ..linux import sysctl
+from ..linux.announce import announcements
+from ..linux.clock import Timer, boottime
+from ..linux.journal import Journal
+from ..linux.links import LinkTable
+from ..linux.netlink import Monitor, OverflowedError
+from ..linux.packet_socket import PacketSocket, ethernet_header
+from ..linux.worker import Urgency, Worker
+from ..protocol.actions import Action, Announce, Drop, Notice, Release, Send, SetMask, Take, Transition
+from ..protocol.engine import Engine
+from ..protocol.events import Configured, Due, Event, Sent, Shutdown
+from ..protocol.parameters import HostParameters, InterfaceParameters, LinkAddress
+from ..protocol.values import Family, Instant, virtual_mac
+from .chronicle import Chronicle
+from .hardware import Hardware
+from .ownership import Ownership
+
+PACKETS_PER_ROUND = 128
+_NOTHING_READ = Instant(0)
+
+
+class StartError(Exception):
+    """The daemon cannot run on this host; `problems` are sentences."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class Runtime:
+    """One running daemon."""
+
+    def __init__(self, journal: Journal, chronicle: Chronicle) -> None:
+        self.chronicle = chronicle
+        self.started_at = boottime()
+        self.engine = Engine(journal.reserve_counter(), random.Random())  # noqa: S311
+        self.worker = Worker()
+        self._table = LinkTable()
+        self.ownership = Ownership(self.worker, self._table, self.handle)
+        self.hardware = Hardware(self.worker, journal, self.ownership, self._table, self._watch, self._unwatch)
+        self.configuration: Configuration | None = None
+        self._timer = Timer()
+        self._monitor = Monitor()
+        self._loop = asyncio.get_running_loop()
+        self._changing = asyncio.Lock()
+        self._headers: dict[tuple[str, int, Family], bytes] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, configuration: Configuration) -> None:
+        """Make what the configuration asks for and begin.
+
+        Raises:
+            StartError: this host cannot carry it.
+        """
+        self.worker.start(self._loop)
+        await self.worker.run(Urgency.SETUP, self._table.load)
+        self._loop.add_reader(self._timer.fileno(), self._on_timer)
+        self._loop.add_reader(self._monitor.fileno(), self._on_link_change)
+        async with self._changing:
+            problems = await self.hardware.settle(configuration.host.interfaces)
+            if problems:
+                raise StartError(problems)
+            self._adopt(configuration)
+
+    async def reconfigure(self, configuration: Configuration) -> list[str]:
+        """Change to another configuration that was checked; only what differs is touched. Return what went wrong."""
+        async with self._changing:
+            former = self.configuration.host if self.configuration is not None else HostParameters()
+            wanted = {parameters.name: parameters for parameters in configuration.host.interfaces}
+            # What changes its link is taken away first, as if it had been removed, and then made anew.
+            survivors = tuple(one for one in former.interfaces if one.name in wanted and _same_link(one, wanted[one.name]))
+            if len(survivors) < len(former.interfaces):
+                self.handle(Configured(replace(former, interfaces=survivors)))
+                await self.hardware.settle(survivors)
+            problems = await self.hardware.settle(configuration.host.interfaces)
+            self._adopt(configuration)
+            return problems
+
+    async def stop(self) -> None:
+        """Bow out of everything and leave the host as it was found."""
+        self.handle(Shutdown())
+        self._loop.remove_reader(self._timer.fileno())
+        self._loop.remove_reader(self._monitor.fileno())
+        await self.hardware.undo()
+        self.worker.stop()
+        self._timer.close()
+        self._monitor.close()
+
+    def handle(self, event: Event) -> None:
+        """Give the engine an event and carry out its answer."""
+        self._carry_out(self.engine.handle(event, boottime()))
+        self._timer.set(self.engine.next_deadline())
+
+    def live_addresses(self, name: str) -> list[str]:
+        """List the addresses of a carp interface that are set on this host now."""
+        link = self.ownership.links.get(name)
+        return [] if link is None else sorted(str(address) for address in link.live.copy())
+
+    def _adopt(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.chronicle.level = configuration.log
+        self._headers.clear()
+        for name in dict.fromkeys(parameters.carpdev for parameters in configuration.host.interfaces):
+            self.handle(self.hardware.describe_parent(name))
+        self.handle(Configured(configuration.host))
+
+    def _watch(self, socket: PacketSocket) -> None:
+        self._loop.add_reader(socket.fileno(), self._round, socket)
+
+    def _unwatch(self, socket: PacketSocket) -> None:
+        self._loop.remove_reader(socket.fileno())
+
+    def _on_timer(self) -> None:
+        self._timer.acknowledge()
+        self._round(None)
+
+    def _round(self, readable: PacketSocket | None) -> None:
+        # A due advertisement never waits for reading.
+        now = boottime()
+        self._carry_out(self.engine.handle(Due(_NOTHING_READ), now))
+        master_down = self.engine.next_master_down()
+        if master_down is not None and master_down <= now:
+            # Whoever we are about to give up for dead may be waiting in a queue.
+            read_until = min((self._drain(port.socket) for port in list(self.hardware.ports.values())), default=now)
+            self._carry_out(self.engine.handle(Due(read_until), boottime()))
+        elif readable is not None:
+            self._drain(readable)
+        self._timer.set(self.engine.next_deadline())
+
+    def _drain(self, socket: PacketSocket) -> Instant:
+        """Read a bounded number of packets; return the moment up to which all were read."""
+        read_until = socket.begin_drain()
+        count = 0
+        for packet in socket.drain(PACKETS_PER_ROUND):
+            count += 1
+            self._carry_out(self.engine.handle(packet, boottime()))
+        return packet.arrival if count == PACKETS_PER_ROUND else read_until
+
+    def _carry_out(self, actions: Iterable[Action]) -> None:
+        pending = deque(actions)
+        released = []
+        while pending:
+            action = pending.popleft()
+            match action:
+                case Send():
+                    pending.extend(self._send(action))
+                case Take():
+                    self.ownership.take(action.interface, action.addresses)
+                case Release():
+                    released.append(action.interface)
+                case Announce():
+                    self._announce(action)
+                case Transition():
+                    self.chronicle.transition(action)
+                case Drop():
+                    self.chronicle.drop(action, boottime())
+                case Notice():
+                    self.chronicle.notice(action, boottime())
+                case SetMask():
+                    pass  # for a balancer
+        # Everybody bows out before the first one is torn down.
+        self.ownership.release(released)
+
+    def _send(self, action: Send) -> list[Action]:
+        interface = self.engine.interface(action.interface)
+        # An interface that is being removed still bows out, so its parameters may be the former ones only.
+        parameters = interface.parameters if interface is not None else self._former(action.interface)
+        port = self.hardware.ports.get(parameters.carpdev) if parameters is not None else None
+        if parameters is None or port is None:
+            return []
+        key = (action.interface, action.vhid, action.family)
+        header = self._headers.get(key)
+        if header is None:
+            header = self._headers[key] = ethernet_header(self._source_mac(parameters, action.vhid), action.family)
+        error = port.socket.send(header + action.packet)
+        return self.engine.handle(Sent(action.interface, action.vhid, action.family, error), boottime())
+
+    def _former(self, name: str) -> InterfaceParameters | None:
+        known = self.configuration.host.interfaces if self.configuration is not None else ()
+        return next((parameters for parameters in known if parameters.name == name), None)
+
+    def _source_mac(self, parameters: InterfaceParameters, vhid: int) -> bytes:
+        if parameters.lladdr is LinkAddress.VIRTUAL and parameters.dialect.source_mac_byte != 0x01:
+            return virtual_mac(vhid, parameters.dialect.source_mac_byte)
+        return self._mac(parameters)
+
+    def _mac(self, parameters: InterfaceParameters) -> bytes:
+        if parameters.mac is not None:
+            return parameters.mac
+        link = self._table.by_name(parameters.carpdev)
+        return link.mac if link is not None else bytes(6)
+
+    def _announce(self, action: Announce) -> None:
+        interface = self.engine.interface(action.interface)
+        port = self.hardware.ports.get(interface.parameters.carpdev) if interface is not None else None
+        if interface is None or port is None:
+            return
+        mac = self._mac(interface.parameters)
+        router = sysctl.forwards(6)
+        for address in action.addresses:
+            for frame in announcements(address.ip, mac, router=router):
+                port.socket.send(frame)
+
+    def _on_link_change(self) -> None:
+        try:
+            changes = self._monitor.drain()
+        except OverflowedError:
+            self._begin(self._reload_table())
+            return
+        touched = {index for kind, body in changes if (index := self._table.apply(kind, body)) is not None}
+        self._parents_changed(touched)
+
+    def _begin(self, task: Coroutine[None, None, None]) -> None:
+        begun = self._loop.create_task(task)
+        self._tasks.add(begun)
+        begun.add_done_callback(self._tasks.discard)
+
+    async def _reload_table(self) -> None:
+        await self.worker.run(Urgency.SETUP, self._table.load)
+        self._parents_changed(None)
+
+    def _parents_changed(self, touched: set[int] | None) -> None:
+        """Tell the engine about parents among the touched links, None for all; make anew what came back."""
+        if self.configuration is None:
+            return
+        self._headers.clear()
+        came_back = False
+        for name in dict.fromkeys(parameters.carpdev for parameters in self.configuration.host.interfaces):
+            port, link = self.hardware.ports.get(name), self._table.by_name(name)
+            if port is not None and (link is None or link.index != port.index):
+                self.hardware.lose_parent(name)
+                self.handle(self.hardware.describe_parent(name))
+                port = None
+            if link is not None and port is None:
+                came_back = True
+            elif port is not None and (touched is None or port.index in touched):
+                self.handle(self.hardware.describe_parent(name))
+        if came_back:
+            self._begin(self._settle_again())
+
+    async def _settle_again(self) -> None:
+        async with self._changing:
+            if self.configuration is None:
+                return
+            for problem in await self.hardware.settle(self.configuration.host.interfaces):
+                self.chronicle.say(1, problem)
+            for name in self.hardware.ports:
+                self.handle(self.hardware.describe_parent(name))
+
+
+def _same_link(one: InterfaceParameters, other: InterfaceParameters) -> bool:
+    """Tell whether a change from one to the other can keep the link."""
+    return one.carpdev == other.carpdev and one.mac == other.mac and one.lladdr == other.lladdr
