@@ -10,7 +10,6 @@ from ipaddress import ip_address
 from typing import Any
 
 from ..linux.clock import boottime
-from ..protocol.dialect import Dialect
 from ..protocol.interface import CarpInterface
 from ..protocol.parameters import LinkAddress
 from ..protocol.statistics import Statistics
@@ -73,12 +72,12 @@ def _interface(runtime: Runtime, interface: CarpInterface, now: Instant) -> Docu
         ],
         "addresses": [str(address) for address in parameters.addresses],
         "live": runtime.live_addresses(parameters.name),
-        "nodes": [_node(vhost, parameters.dialect, now) for vhost in interface.vhosts],
+        "nodes": [_node(vhost, now) for vhost in interface.vhosts],
         "statistics": _statistics(interface.statistics),
     }
 
 
-def _node(vhost: VirtualHost, dialect: Dialect, now: Instant) -> Document:
+def _node(vhost: VirtualHost, now: Instant) -> Document:
     since = datetime.now(UTC) - timedelta(microseconds=(now - vhost.since) / 1000)
     expected = vhost.expected_master_down() if vhost.state is State.BACKUP else None
     return {
@@ -95,7 +94,7 @@ def _node(vhost: VirtualHost, dialect: Dialect, now: Instant) -> Document:
         "master_down_in_s": None if expected is None else _seconds(expected - now),
         "master": _master(vhost, now),
         "digest_grace": vhost.authenticator.in_grace(now),
-        "warnings": _warnings(vhost, dialect),
+        "warnings": [f"{family} advertisements of the MASTER do not arrive" for family in sorted(vhost.silent_families)],
     }
 
 
@@ -103,8 +102,8 @@ def _master(vhost: VirtualHost, now: Instant) -> Document | None:
     """Say who is MASTER as far as this host knows."""
     if vhost.state is State.MASTER:
         return {"self": True}
-    known = vhost.known_master
-    if known is None or now - known.arrival > vhost.timing.master_down_ns:
+    known = vhost.known_master(now)
+    if known is None or vhost.state is State.INIT:
         return None
     return {
         "self": False,
@@ -114,10 +113,6 @@ def _master(vhost: VirtualHost, now: Instant) -> Document | None:
         "demote": known.demote,
         "heard_s_ago": _seconds(now - known.arrival),
     }
-
-
-def _warnings(vhost: VirtualHost, _dialect: Dialect) -> list[str]:
-    return [f"{family} advertisements of the MASTER do not arrive" for family in sorted(vhost.silent_families)]
 
 
 def _statistics(statistics: Statistics) -> Document:

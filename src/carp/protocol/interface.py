@@ -17,13 +17,14 @@ from .parameters import HostParameters, InterfaceParameters
 from .sending import CounterSource, SendErrors, build_packet, effective_skew, next_counter
 from .statistics import Statistics
 from .table import NO_ONE, Effect, Heard, Input, Preference, Standing
-from .values import NANOSECONDS_PER_SECOND, Address, Family, Instant, State, family_of
+from .values import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, Address, Family, Instant, State, family_of
 from .vhost import KnownMaster, Timers, Timing, VirtualHost
 
 SEND_ERROR_DEMOTION_NS = 60 * NANOSECONDS_PER_SECOND
 """A BACKUP sends nothing and so cannot see its sends succeed again: the demotion ends by itself (PROTOCOL.md 11.3)."""
 TAKE_FAILED_DEMOTION_NS = 60 * NANOSECONDS_PER_SECOND
 _REASSERTIONS_PER_INTERVAL = 4
+_RIVAL_AFTER_NS = 100 * NANOSECONDS_PER_MILLISECOND
 _FAMILY_TRUSTED_AFTER = 3
 """Equal advertisements of the other family alone, after which that one decides ties."""
 
@@ -173,7 +174,7 @@ class CarpInterface:
             heard.is_bow_out,
             self._preference(vhost, family, source, heard),
         )
-        vhost.known_master = KnownMaster(source, family, heard.advbase, heard.advskew, heard.demote, arrival)
+        vhost.known_masters[family] = KnownMaster(source, heard.advbase, heard.advskew, heard.demote, arrival)
         former = vhost.state
         self.run(vhost, Input.ADVERTISEMENT, round_, other, source=source, family=family, arrival=arrival)
         if former is State.MASTER and vhost.state is State.MASTER and not heard.is_bow_out:
@@ -316,6 +317,9 @@ class CarpInterface:
         return Preference.HERE if vhost.sent_counters[-1] < heard.counter else Preference.THERE
 
     def _note_rival(self, vhost: VirtualHost, heard: Advertisement, source: bytes, round_: Round) -> None:
+        # What the former MASTER sent before it heard us is still on its way for a moment.
+        if round_.now - vhost.since < _RIVAL_AFTER_NS:
+            return
         self.statistics.rivals_heard += 1
         self._host.statistics.rivals_heard += 1
         detail = f"advbase {heard.advbase} advskew {heard.advskew} demote {heard.demote}"

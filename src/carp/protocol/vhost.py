@@ -28,7 +28,6 @@ class KnownMaster:
     """The last valid advertisement of another host; `source` is packed."""
 
     source: bytes
-    family: Family
     advbase: int
     advskew: int
     demote: int
@@ -62,7 +61,7 @@ class VirtualHost:
         self.reason: Reason | None = None
         self.detail = ""
         self.transitions = 0
-        self.known_master: KnownMaster | None = None
+        self.known_masters: dict[Family, KnownMaster] = {}
         self.timing = Timing(0, 0)
         self.families: tuple[Family, ...] = ()
         self.one_master_down_timer = True
@@ -120,6 +119,14 @@ class VirtualHost:
             self._schedule_master_down()
         elif self.state is State.MASTER:
             self._arm_advertise(now, None)
+
+    def known_master(self, now: Instant) -> KnownMaster | None:
+        """Return who was heard as MASTER within the master-down time, by the family that decides ties if it can be."""
+        for family in self.families:
+            known = self.known_masters.get(family)
+            if known is not None and now - known.arrival <= self.timing.master_down_ns:
+                return known
+        return None
 
     def expected_master_down(self) -> Instant | None:
         """Tell when the MASTER will be given up for dead."""

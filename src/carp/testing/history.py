@@ -128,7 +128,7 @@ class History:
         ways = {(overlap.second, overlap.first): 0, (overlap.first, overlap.second): 0}
         for one in self.deliveries:
             way = (one.sender, one.receiver)
-            in_time = overlap.begin < one.sent and one.arrived < overlap.end
+            in_time = overlap.begin <= one.sent and one.arrived < overlap.end
             if way in ways and in_time and (one.vhid, one.family) == (overlap.vhid, family):
                 ways[way] += 1
         first, second = ways.values()

@@ -141,8 +141,9 @@ class Peer:
         return counter, digest_of(self.key, self.vhid, addresses, counter, link_local=link_local)
 
 
-def vrrp_packet(family: Family = Family.IPV4, *, version: int = 2, addresses: int = 1) -> bytes:
-    """Return an advertisement of VRRP version 2 or 3, which shares the IP protocol number and the group."""
+def vrrp_packet(family: Family = Family.IPV4, *, version: int | None = None, addresses: int = 1) -> bytes:
+    """Return an advertisement of VRRP, which shares the protocol number and the group: version 2, over IPv6 3."""
+    version = (2 if family is Family.IPV4 else 3) if version is None else version
     width = 4 if family is Family.IPV4 else 16
     listed = b"".join(bytes(width - 1) + bytes((number + 1,)) for number in range(addresses))
     tail = bytes(8) if version == 2 else b""

@@ -1,0 +1,45 @@
+# Everything a newcomer needs: `make lab` shows a failover, `make test` runs all tests. Both set up what they need (as root,
+# on Debian).
+
+PYTHON = .venv/bin/python
+# Two workers: the tests keep real-time deadlines, and more would only make them wait for each other.
+WORKERS ?= 2
+LAB_ARGS ?=
+SOAK_ARGS ?=
+
+.PHONY: setup lab test lint unit lab-test soak docs lock clean
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.lock pyproject.toml tools/setup
+	sh tools/setup
+	touch $@
+
+lab: setup
+	$(PYTHON) -m lab $(LAB_ARGS)
+
+test: lint unit lab-test
+
+lint: setup
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+unit: setup
+	.venv/bin/pytest -n $(WORKERS) tests/unit tests/property
+
+lab-test: setup
+	.venv/bin/pytest -n $(WORKERS) --dist worksteal tests/lab tests/interop
+
+# The long repetitions behind the figures in docs/figures.md; takes about an hour. SOAK_ARGS="-k clean_stop" runs a part.
+soak: setup
+	.venv/bin/pytest -m soak tests/soak --timeout 3600 -s $(SOAK_ARGS)
+
+docs: setup
+	$(PYTHON) -m tools.state_machine
+
+lock:
+	uv pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 --group dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
