@@ -19,7 +19,7 @@ from ..linux.links import LinkTable
 from ..linux.netlink import Monitor, OverflowedError
 from ..linux.packet_socket import PacketSocket, ethernet_header
 from ..linux.worker import Urgency, Worker
-from ..protocol.actions import Action, Announce, Drop, Notice, Release, Send, SetMask, Take, Transition
+from ..protocol.actions import Action, Announce, CloseFence, Drop, Notice, Release, Send, SetMask, Take, Transition
 from ..protocol.engine import Engine
 from ..protocol.events import Configured, Due, Event, Sent, Shutdown
 from ..protocol.parameters import HostParameters, InterfaceParameters, LinkAddress
@@ -169,8 +169,8 @@ class Runtime:
                     self.chronicle.drop(action, boottime())
                 case Notice():
                     self.chronicle.notice(action, boottime())
-                case SetMask():
-                    pass  # for a balancer
+                case SetMask() | CloseFence():
+                    pass  # for a balancer and a fence
         # Everybody bows out before the first one is torn down.
         self.ownership.release(released)
 

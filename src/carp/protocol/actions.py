@@ -39,12 +39,23 @@ class Note(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this IP packet to its multicast group from the MAC of the interface's virtual host."""
+    """Send this IP packet to its multicast group from the MAC of the interface's virtual host.
+
+    If it is sent, no peer takes over before `holds_ns` have passed, so the fence may stay open that long; 0 for a bow-out.
+    """
 
     interface: str
     vhid: int
     family: Family
     packet: bytes
+    holds_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseFence:
+    """Let nothing pass through the carp interface, nor from or to its addresses, from now on."""
+
+    interface: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +123,4 @@ class Notice:
     source: bytes = b""
 
 
-Action = Send | Take | Release | Announce | SetMask | Drop | Transition | Notice
+Action = Send | CloseFence | Take | Release | Announce | SetMask | Drop | Transition | Notice

@@ -49,6 +49,10 @@ class Demotions:
         self.changes += 1
         return True
 
+    def holds(self, name: str) -> bool:
+        """Tell whether a reason holds."""
+        return name in self._facts
+
     def expire(self, now: Instant) -> bool:
         """End the reasons whose time is over; tell whether there were any."""
         over = [name for name, fact in self._facts.items() if fact.until is not None and fact.until <= now]

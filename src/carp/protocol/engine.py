@@ -24,14 +24,15 @@ from .events import (
     TakeFailed,
     Taken,
 )
-from .interface import CarpInterface, Host, Parent, Round
+from .host import Host, Parent, Round
+from .interface import CarpInterface
 from .packet import GROUP, TTL, DropReason, decode, parse_ip
 from .parameters import InterfaceParameters
 from .schedule import Schedule
 from .sending import CounterSource
 from .statistics import Statistics
 from .table import Input
-from .values import Instant, State
+from .values import NANOSECONDS_PER_SECOND, Instant, State
 from .vhost import Timers, VirtualHost
 
 _NO_MEMORY = frozenset({errno.ENOBUFS, errno.ENOMEM})
@@ -170,18 +171,31 @@ class Engine:
             return heard, datagram.source, None
         interface, vhost = self._by_vhid.get((event.parent, heard.vhid), (None, None))
         if interface is None or vhost is None or vhost.state is State.INIT:
+            if not any(one.parameters.carpdev == event.parent for one in self._interfaces.values()):
+                return DropReason.BAD_INTERFACE, datagram.source, heard.vhid
             return DropReason.BAD_VHID, datagram.source, heard.vhid
         interface.statistics.received[event.family] += 1
         reason = interface.hear(vhost, event.family, datagram.source, heard, event.arrival, round_)
         return None if reason is None else (reason, datagram.source, heard.vhid)
 
     def _due(self, event: Due, round_: Round) -> None:
-        for vhost in self._timers.advertise.pop_due(round_.now):
-            self._home[vhost].run(vhost, Input.ADVERTISE, round_)
-        for vhost in self._timers.master_down.pop_due(min(round_.now, event.read_until)):
-            self._home[vhost].run(vhost, Input.MASTER_DOWN, round_)
+        for vhost, deadline in self._timers.advertise.pop_due(round_.now):
+            self._expire(vhost, Input.ADVERTISE, deadline, round_)
+        for vhost, deadline in self._timers.master_down.pop_due(min(round_.now, event.read_until)):
+            self._expire(vhost, Input.MASTER_DOWN, deadline, round_)
         if self._host.demotions.expire(round_.now):
             self._settle_demotions(round_)
+
+    def _expire(self, vhost: VirtualHost, input_: Input, deadline: Instant, round_: Round) -> None:
+        """Let a timer fire, unless it fires so late that this host must listen before it speaks."""
+        interface = self._home[vhost]
+        if interface.was_stalled(vhost, deadline, round_.now):
+            self._stall(interface, vhost, round_.now - deadline, round_)
+        else:
+            interface.run(vhost, input_, round_)
+
+    def _stall(self, interface: CarpInterface, vhost: VirtualHost, gap_ns: int, round_: Round) -> None:
+        interface.run(vhost, Input.STALLED, round_, detail=f"for {gap_ns / NANOSECONDS_PER_SECOND:.3f} s")
 
     def _sent(self, event: Sent, round_: Round) -> None:
         interface = self._interfaces.get(event.interface)
@@ -213,7 +227,8 @@ class Engine:
 
     def _stalled(self, event: Stalled, round_: Round) -> None:
         for vhost, interface in self._home.items():
-            interface.run(vhost, Input.STALLED, round_, detail=f"for {event.gap_ns / 1e9:.3f} s")
+            if interface.was_stalled(vhost, Instant(round_.now - event.gap_ns), round_.now):
+                self._stall(interface, vhost, event.gap_ns, round_)
 
     def _demotion_started(self, event: DemotionStarted, round_: Round) -> None:
         self._host.demotions.add(event.demotion)

@@ -4,60 +4,29 @@ Each virtual host holds its own election. The leader, the one with the lowest vh
 several virtual hosts the mask tells a balancer which of them are MASTER here.
 """
 
-import random
-from dataclasses import dataclass, field
-
-from .actions import Action, Announce, Note, Notice, Release, Send, SetMask, Take, Transition
+from .actions import Announce, CloseFence, Note, Notice, Release, Send, SetMask, Take, Transition
 from .auth import Authenticator, DigestSet
-from .demotion import Demotion, Demotions
+from .demotion import Demotion
 from .dialect import CounterRule, DemotionRule, TieRule
+from .host import Host, Parent, Round
 from .interval import MASTER_DOWN_INTERVALS, advertisement_interval_ns, election_interval_ns, master_down_ns
 from .packet import Advertisement, DropReason
-from .parameters import HostParameters, InterfaceParameters
-from .sending import CounterSource, SendErrors, build_packet, effective_skew, next_counter
+from .parameters import InterfaceParameters
+from .sending import SendErrors, build_packet, effective_skew, next_counter
 from .statistics import Statistics
 from .table import NO_ONE, Effect, Heard, Input, Preference, Standing
-from .values import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, Address, Family, Instant, State, family_of
-from .vhost import KnownMaster, Timers, Timing, VirtualHost
+from .values import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, NEVER, Address, Family, Instant, State, family_of
+from .vhost import KnownMaster, Timing, VirtualHost
 
 SEND_ERROR_DEMOTION_NS = 60 * NANOSECONDS_PER_SECOND
 """A BACKUP sends nothing and so cannot see its sends succeed again: the demotion ends by itself (PROTOCOL.md 11.3)."""
 TAKE_FAILED_DEMOTION_NS = 60 * NANOSECONDS_PER_SECOND
+_LEAST_MARGIN_NS = NANOSECONDS_PER_MILLISECOND
+_MARGIN_DIVISOR = 64
 _REASSERTIONS_PER_INTERVAL = 4
 _RIVAL_AFTER_NS = 100 * NANOSECONDS_PER_MILLISECOND
 _FAMILY_TRUSTED_AFTER = 3
 """Equal advertisements of the other family alone, after which that one decides ties."""
-
-
-@dataclass(slots=True)
-class Parent:
-    """What is known of a parent interface; until the first report it is taken for gone."""
-
-    present: bool = False
-    up: bool = False
-    mac: bytes = bytes(6)
-    sources: dict[Family, bytes] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Host:
-    """What all carp interfaces of one engine share."""
-
-    counter: CounterSource
-    rng: random.Random
-    timers: Timers
-    parameters: HostParameters = field(default_factory=HostParameters)
-    demotions: Demotions = field(default_factory=Demotions)
-    parents: dict[str, Parent] = field(default_factory=dict)
-    statistics: Statistics = field(default_factory=Statistics)
-
-
-@dataclass(slots=True)
-class Round:
-    """One call of the engine: its time, and the actions collected so far."""
-
-    now: Instant
-    actions: list[Action] = field(default_factory=list)
 
 
 class CarpInterface:
@@ -67,6 +36,8 @@ class CarpInterface:
         self.parameters = parameters
         self.statistics = Statistics()
         self._host = host
+        self._usual_patience_ns = 0
+        self._fastest_peer_ns: int = NEVER
         self._send_errors = SendErrors(len(parameters.nodes))
         self._packed_addresses = dict.fromkeys(Family, b"")
         self.vhosts = [
@@ -123,7 +94,8 @@ class CarpInterface:
             self.run(vhost, Input.NOT_READY if why else Input.READY, round_, detail=why)
         fact = f"{self.name} carpdev"
         if self._host.parameters.allow and not (self.parent.present and self.parent.up):
-            self.demote_for(fact, round_, None)
+            if not self._host.demotions.holds(fact):
+                self.demote_for(fact, round_, None)
         else:
             self._host.demotions.remove(fact)
 
@@ -167,6 +139,8 @@ class CarpInterface:
             return DropReason.ECHO
         if self.parameters.dialect.counter is CounterRule.FOLLOW:
             vhost.follow_counter = int.from_bytes(heard.counter)
+        if not heard.is_bow_out:
+            self._learn_patience(vhost, heard)
         demote = heard.demote if self.parameters.dialect.hears_demote_byte else 0
         other = Heard(
             election_interval_ns(heard.advbase, heard.advskew),
@@ -209,6 +183,28 @@ class CarpInterface:
             mask = sum(1 << rank for rank, one in enumerate(self.vhosts) if one.state is State.MASTER)
             round_.actions.append(SetMask(self.name, mask))
 
+    @property
+    def holds_ns(self) -> int:
+        """How long after an advertisement no peer takes over, with a margin for clocks that drift and frames on their way.
+
+        The fastest peer is one with the same advbase and advskew 0, or faster if one was heard or was configured. With
+        advbase 0 nothing is known of a peer until it is heard, and it is taken for as patient as this host.
+        """
+        patience_ns = self.parameters.peer_master_down_ns
+        if patience_ns is None:
+            patience_ns = min(self._usual_patience_ns, self._fastest_peer_ns)
+        return patience_ns - max(_LEAST_MARGIN_NS, patience_ns // _MARGIN_DIVISOR)
+
+    def was_stalled(self, vhost: VirtualHost, since: Instant, now: Instant) -> bool:
+        """Tell whether this host slept too long since `since` to trust what it knows.
+
+        A MASTER that has not advertised for as long as a peer waits may have been replaced; a BACKUP that comes later to a
+        master-down timer than the timer is long may have lost the newest advertisements.
+        """
+        if vhost.state is State.MASTER:
+            return now - vhost.advertised_at >= self.holds_ns
+        return now - since >= vhost.timing.master_down_ns
+
     def send_result(self, error: bool, round_: Round) -> None:
         """Count a send; enough failures in a row demote, enough good ones end that (PROTOCOL.md 3.8)."""
         fact = f"{self.name} send errors"
@@ -237,6 +233,8 @@ class CarpInterface:
         elif effect is Effect.BOW_OUT:
             if self.parameters.dialect.sends_bow_out:
                 self._advertise(vhost, round_, bow_out=True)
+        elif effect is Effect.CLOSE_FENCE and owns:
+            round_.actions.append(CloseFence(self.name))
         elif effect is Effect.REASSERT:
             self._reassert(vhost, round_)
         elif effect is Effect.TAKE and owns:
@@ -250,6 +248,8 @@ class CarpInterface:
 
     def _advertise(self, vhost: VirtualHost, round_: Round, *, bow_out: bool = False) -> None:
         demote = self.demote
+        holds_ns = 0 if bow_out else self.holds_ns
+        vhost.advertised_at = round_.now
         for family in vhost.families:
             counter = next_counter(self.parameters.dialect, vhost, self._host.counter, self._host.rng)
             vhost.sent_counters.append(counter)
@@ -264,7 +264,7 @@ class CarpInterface:
                 now=round_.now,
                 rng=self._host.rng,
             )
-            round_.actions.append(Send(self.name, vhost.vhid, family, packet))
+            round_.actions.append(Send(self.name, vhost.vhid, family, packet, holds_ns))
 
     def _reassert(self, vhost: VirtualHost, round_: Round) -> None:
         """Advertise and announce, but not for each packet of a flood of replays."""
@@ -316,6 +316,12 @@ class CarpInterface:
             return Preference.NEITHER
         return Preference.HERE if vhost.sent_counters[-1] < heard.counter else Preference.THERE
 
+    def _learn_patience(self, vhost: VirtualHost, heard: Advertisement) -> None:
+        """Remember the fastest peer. One that would give us up between two advertisements cannot be meant."""
+        patience_ns = master_down_ns(heard.advbase, heard.advskew, triples_skew=False)
+        if patience_ns > vhost.timing.advertisement_ns:
+            self._fastest_peer_ns = min(self._fastest_peer_ns, patience_ns)
+
     def _note_rival(self, vhost: VirtualHost, heard: Advertisement, source: bytes, round_: Round) -> None:
         # What the former MASTER sent before it heard us is still on its way for a moment.
         if round_.now - vhost.since < _RIVAL_AFTER_NS:
@@ -344,6 +350,8 @@ class CarpInterface:
         for family in Family:
             first = next((one for one in parameters.addresses if family_of(one) is family), None)
             self._packed_addresses[family] = first.ip.packed if first is not None else b""
+        least_skew = 0 if parameters.advbase else min(node.advskew for node in parameters.nodes)
+        self._usual_patience_ns = master_down_ns(parameters.advbase, least_skew, triples_skew=False)
         for vhost in self.vhosts:
             advskew = vhost.node.advskew
             shown = advskew

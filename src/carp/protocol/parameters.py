@@ -38,6 +38,7 @@ class InterfaceParameters:
 
     `nodes` is in ascending vhid order, the first one is the leader. `advbase` is in seconds, 0..254. `addresses` are in the
     order in which they were configured. `lladdr` is a LinkAddress or 6 bytes. `preempt` None means: as the host.
+    `peer_master_down_ns` is the shortest master-down time of any peer, None to work it out.
     """
 
     name: str
@@ -52,6 +53,7 @@ class InterfaceParameters:
     lladdr: LinkAddress | bytes = LinkAddress.VIRTUAL
     demote_skew: bool = False
     digest_grace_ns: int = DEFAULT_DIGEST_GRACE_NS
+    peer_master_down_ns: int | None = None
 
     @property
     def leader(self) -> Node:

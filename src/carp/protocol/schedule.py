@@ -50,13 +50,13 @@ class Schedule(Generic[K]):
                 self._push(deadline, key)
         return None
 
-    def pop_due(self, until: Instant) -> list[K]:
-        """Take out the keys that are due at `until` or earlier, earliest first."""
+    def pop_due(self, until: Instant) -> list[tuple[K, Instant]]:
+        """Take out the keys that are due at `until` or earlier, earliest first, each with its deadline."""
         due = []
         while (at := self.next()) is not None and at <= until:
             _, _, key = heapq.heappop(self._heap)
             del self._deadlines[key]
-            due.append(key)
+            due.append((key, at))
         return due
 
     def _push(self, at: Instant, key: K) -> None:

@@ -47,6 +47,7 @@ class Effect(Enum):
 
     ADVERTISE = "advertise"
     BOW_OUT = "bow out"
+    CLOSE_FENCE = "close the fence"
     TAKE = "take the addresses"
     RELEASE = "release the addresses"
     ANNOUNCE = "announce the addresses"
@@ -134,7 +135,7 @@ class Row:
 
 
 _PROMOTION = (Effect.DISARM, Effect.ADVERTISE, Effect.TAKE, Effect.ARM_ADVERTISE)
-_YIELDING = (Effect.DISARM, Effect.RELEASE, Effect.ARM_MASTER_DOWN)
+_YIELDING = (Effect.DISARM, Effect.CLOSE_FENCE, Effect.RELEASE, Effect.ARM_MASTER_DOWN)
 
 
 def _stay(state: State, *effects: Effect) -> tuple[Row, ...]:
@@ -185,8 +186,10 @@ TABLE: dict[tuple[State, Input], tuple[Row, ...]] = {
     (State.BACKUP, Input.FORCE_INIT): _stay(State.BACKUP),
     (State.BACKUP, Input.STALLED): _stay(State.BACKUP, Effect.ARM_MASTER_DOWN),
     (State.MASTER, Input.READY): _stay(State.MASTER),
-    (State.MASTER, Input.NOT_READY): _go(State.INIT, Reason.NOT_READY, Effect.DISARM, Effect.RELEASE),
-    (State.MASTER, Input.STOP): _go(State.INIT, Reason.STOPPED, Effect.DISARM, Effect.BOW_OUT, Effect.RELEASE),
+    (State.MASTER, Input.NOT_READY): _go(State.INIT, Reason.NOT_READY, Effect.DISARM, Effect.CLOSE_FENCE, Effect.RELEASE),
+    (State.MASTER, Input.STOP): _go(
+        State.INIT, Reason.STOPPED, Effect.DISARM, Effect.CLOSE_FENCE, Effect.BOW_OUT, Effect.RELEASE
+    ),
     (State.MASTER, Input.ADVERTISEMENT): (
         # A leaver moved the switch's entry for the virtual MAC to its own port with its last frame.
         Row(Guard.BOWS_OUT, (Effect.REASSERT,), State.MASTER),
@@ -195,7 +198,7 @@ TABLE: dict[tuple[State, Input], tuple[Row, ...]] = {
         _yield(Guard.LOSES_TIE, Reason.LOST_TIE),
         Row(
             Guard.CANNOT_TELL,
-            (Effect.DISARM, Effect.RELEASE, Effect.ARM_MASTER_DOWN_WITH_JITTER),
+            (Effect.DISARM, Effect.CLOSE_FENCE, Effect.RELEASE, Effect.ARM_MASTER_DOWN_WITH_JITTER),
             State.BACKUP,
             Reason.LOST_TIE,
         ),
@@ -208,7 +211,13 @@ TABLE: dict[tuple[State, Input], tuple[Row, ...]] = {
     # The advertisement comes last: it is what teaches the switches the port of the virtual MAC.
     (State.MASTER, Input.TAKEN): _stay(State.MASTER, Effect.ANNOUNCE, Effect.ADVERTISE, Effect.ANNOUNCE_LATER),
     (State.MASTER, Input.TAKE_FAILED): _go(
-        State.BACKUP, Reason.TAKE_FAILED, Effect.DISARM, Effect.BOW_OUT, Effect.RELEASE, Effect.ARM_MASTER_DOWN
+        State.BACKUP,
+        Reason.TAKE_FAILED,
+        Effect.DISARM,
+        Effect.CLOSE_FENCE,
+        Effect.BOW_OUT,
+        Effect.RELEASE,
+        Effect.ARM_MASTER_DOWN,
     ),
     (State.MASTER, Input.FORCE_MASTER): _stay(State.MASTER),
     (State.MASTER, Input.FORCE_BACKUP): _go(State.BACKUP, Reason.FORCED, *_YIELDING),

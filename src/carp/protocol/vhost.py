@@ -73,6 +73,8 @@ class VirtualHost:
         """The last counter that was received, for the dialects that go on from there."""
         self.other_family_run = 0
         """Equal advertisements in a row of the family that does not decide ties."""
+        self.advertised_at = now
+        """When the last advertisement was made, sent or not."""
         self.reasserted_at: Instant | None = None
         self._timers = timers
         self._rng = rng

@@ -1,0 +1,43 @@
+"""What all carp interfaces of one host share, and what one call of the engine collects."""
+
+import random
+from dataclasses import dataclass, field
+
+from .actions import Action
+from .demotion import Demotions
+from .parameters import HostParameters
+from .sending import CounterSource
+from .statistics import Statistics
+from .values import Family, Instant
+from .vhost import Timers
+
+
+@dataclass(slots=True)
+class Parent:
+    """What is known of a parent interface; until the first report it is taken for gone."""
+
+    present: bool = False
+    up: bool = False
+    mac: bytes = bytes(6)
+    sources: dict[Family, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Host:
+    """What all carp interfaces of one engine share."""
+
+    counter: CounterSource
+    rng: random.Random
+    timers: Timers
+    parameters: HostParameters = field(default_factory=HostParameters)
+    demotions: Demotions = field(default_factory=Demotions)
+    parents: dict[str, Parent] = field(default_factory=dict)
+    statistics: Statistics = field(default_factory=Statistics)
+
+
+@dataclass(slots=True)
+class Round:
+    """One call of the engine: its time, and the actions collected so far."""
+
+    now: Instant
+    actions: list[Action] = field(default_factory=list)
