@@ -29,12 +29,14 @@ _SYNTAX_ERROR = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P
 class Configuration:
     """A whole configuration that passed every check.
 
-    `log` is the level 0..7 of net.inet.carp.log. `warnings` are sentences about what is legal and unwise. `path` is the file
+    `log` is the level 0..7 of net.inet.carp.log, `fence` one of FENCE_WORDS. `warnings` are sentences about what is legal and unwise. `path` is the file
     it came from, or None.
     """
 
     host: HostParameters = field(repr=False)
     log: int = 2
+    fence: str = "auto"
+    realtime: bool = False
     warnings: tuple[str, ...] = ()
     path: Path | None = None
 
@@ -94,7 +96,7 @@ def load_document(document: Mapping[str, object], source: Source) -> Configurati
         if interface.key == ZERO_KEY
     )
     host = HostParameters(tuple(interfaces), allow=host_table.allow, preempt=host_table.preempt)
-    return Configuration(host, host_table.log, warnings, source.path)
+    return Configuration(host, host_table.log, host_table.fence, host_table.realtime, warnings, source.path)
 
 
 def _read(path: Path) -> tuple[bytes, int]:
@@ -208,4 +210,5 @@ def _interface(name: str, table: InterfaceTable, file_key: Key | None) -> Interf
         lladdr=table.lladdr,
         demote_skew=table.demote_skew,
         digest_grace_ns=round(table.digest_grace * NANOSECONDS_PER_SECOND),
+        peer_master_down_ns=None if table.peer_master_down is None else round(table.peer_master_down * NANOSECONDS_PER_SECOND),
     )

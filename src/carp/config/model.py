@@ -29,6 +29,7 @@ _Node = Annotated[InstanceOf[Node], BeforeValidator(words.node), WithJsonSchema(
 _LinkAddress = Annotated[LinkAddress | bytes, BeforeValidator(words.lladdr), WithJsonSchema(_STRING)]
 _Dialect = Annotated[InstanceOf[Dialect], BeforeValidator(words.dialect), WithJsonSchema({"enum": list(DIALECTS)})]
 _Balancing = Annotated[str, BeforeValidator(words.balancing)]
+_Fence = Annotated[str, BeforeValidator(words.fence)]
 _Passphrase = Annotated[Key, BeforeValidator(secrets.passphrase), WithJsonSchema(_STRING)]
 _KeyHex = Annotated[Key, BeforeValidator(words.key_hex), WithJsonSchema(_STRING)]
 _FileName = Annotated[str, BeforeValidator(words.file_name)]
@@ -48,12 +49,14 @@ class GlobalTable(_Table):
     allow: bool = Field(True, description=_BOOLEAN)
     preempt: bool = Field(False, description=_BOOLEAN)
     log: int = Field(2, ge=0, le=7, description="an integer 0..7")
+    fence: _Fence = Field("auto", description=words.FENCE)
+    realtime: bool = Field(False, description=_BOOLEAN)
 
 
 class InterfaceTable(_Table):
     """A table [carpN]: one carp interface.
 
-    advbase and digest-grace are in seconds, advskew in 1/256 s. `passphrase` and `key_hex` hold whole keys already; the file
+    advbase, digest-grace and peer-master-down are in seconds, advskew in 1/256 s. `passphrase` and `key_hex` hold whole keys already; the file
     that `pass_file` names has not been read.
     """
 
@@ -71,6 +74,9 @@ class InterfaceTable(_Table):
     dialect: _Dialect = Field(AUTO, description=words.DIALECT)
     demote_skew: bool = Field(False, description=_BOOLEAN)
     digest_grace: float = Field(60, ge=0, le=3600, allow_inf_nan=False, description="a number of seconds, 0..3600")
+    peer_master_down: float | None = Field(
+        None, gt=0, le=1024, allow_inf_nan=False, description="a number of seconds, more than 0, at most 1024"
+    )
     balancing: _Balancing = Field("none", description=words.BALANCING)
     carpnodes: list[_Node] | None = Field(
         None, min_length=1, max_length=MAX_NODES, description=f"a list of 1..{MAX_NODES} words {words.NODE}"

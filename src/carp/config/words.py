@@ -27,6 +27,8 @@ LLADDR = "virtual, parent or a MAC such as 02:00:00:00:00:01"
 UNICAST_MAC = "a MAC of one host: not zero, and the first byte even"
 DIALECT = "one of " + ", ".join(DIALECTS)
 BALANCING = "none"
+FENCE_WORDS = ("auto", "required", "off")
+FENCE = "one of " + ", ".join(FENCE_WORDS)
 NO_BALANCING = "load balancing is not part of this version yet"
 KEY_HEX = f"{2 * KEY_BYTES} hexadecimal digits in quotes"
 FILE_NAME = "the path of a file that holds the pass phrase"
@@ -114,6 +116,13 @@ def dialect(word: object) -> Dialect:
     if isinstance(word, str) and word in DIALECTS:
         return DIALECTS[word]
     raise RefusedError(DIALECT, hint=_hint(word, DIALECTS))
+
+
+def fence(word: object) -> str:
+    """Check how much the fence is wanted."""
+    if not isinstance(word, str) or word not in FENCE_WORDS:
+        raise RefusedError(FENCE, hint=did_you_mean(word, FENCE_WORDS) if isinstance(word, str) else "")
+    return word
 
 
 def balancing(word: object) -> str:
