@@ -29,8 +29,8 @@ _SYNTAX_ERROR = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P
 class Configuration:
     """A whole configuration that passed every check.
 
-    `log` is the level 0..7 of net.inet.carp.log, `fence` one of FENCE_WORDS. `warnings` are sentences about what is legal and unwise. `path` is the file
-    it came from, or None.
+    `log` is the level 0..7 of net.inet.carp.log, `fence` one of words.FENCE_WORDS. `warnings` are sentences about what is
+    legal and unwise. `path` is the file it came from, or None.
     """
 
     host: HostParameters = field(repr=False)

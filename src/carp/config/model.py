@@ -56,8 +56,8 @@ class GlobalTable(_Table):
 class InterfaceTable(_Table):
     """A table [carpN]: one carp interface.
 
-    advbase, digest-grace and peer-master-down are in seconds, advskew in 1/256 s. `passphrase` and `key_hex` hold whole keys already; the file
-    that `pass_file` names has not been read.
+    advbase, digest-grace and peer-master-down are in seconds, advskew in 1/256 s. `passphrase` and `key_hex`
+    hold whole keys already; the file that `pass_file` names has not been read.
     """
 
     carpdev: _CarpDev = Field(description=words.CARPDEV)

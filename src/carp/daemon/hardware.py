@@ -9,6 +9,7 @@ from functools import partial
 from ipaddress import IPv6Address
 
 from ..linux import carplink
+from ..linux.bpf.fence import FenceUnavailable
 from ..linux.carplink import CarpLink
 from ..linux.journal import Journal
 from ..linux.links import LinkTable
@@ -18,6 +19,7 @@ from ..linux.packet_socket import PacketSocket
 from ..linux.worker import Urgency, Worker
 from ..protocol.events import ParentChanged
 from ..protocol.parameters import InterfaceParameters
+from .fencing import Fencing
 from .ownership import Ownership
 
 
@@ -49,6 +51,7 @@ class Hardware:
         journal: Journal,
         ownership: Ownership,
         table: LinkTable,
+        fencing: Fencing,
         watch: Callable[[PacketSocket], None],
         unwatch: Callable[[PacketSocket], None],
     ) -> None:
@@ -57,6 +60,7 @@ class Hardware:
         self._worker = worker
         self._journal = journal
         self._ownership = ownership
+        self._fencing = fencing
         self._watch = watch
         self._unwatch = unwatch
 
@@ -74,14 +78,22 @@ class Hardware:
                 continue
             try:
                 await self._open_port(name, link.index)
+            except FenceUnavailable as error:
+                problems.append(f"{name} cannot be fenced: {error}")
             except OSError as error:
                 problems.append(f"{name} cannot be used: {error.strerror}")
         for parameters in wanted:
-            if parameters.name not in self._ownership.links and parameters.carpdev in self.ports:
-                try:
+            if parameters.carpdev not in self.ports:
+                continue
+            try:
+                if parameters.name not in self._ownership.links:
                     self._ownership.links[parameters.name] = await self._create(parameters)
-                except (carplink.LinkError, OSError) as error:
-                    problems.append(str(error))
+                else:
+                    await self._fence_addresses(parameters)
+            except (carplink.LinkError, FenceUnavailable) as error:
+                problems.append(str(error))
+            except OSError as error:
+                problems.append(f"{parameters.name} cannot be made: {error.strerror}")
         for name, port in self.ports.items():
             port.memberships.follow(
                 address.ip
@@ -101,6 +113,7 @@ class Hardware:
         for link in [link for link in self._ownership.links.values() if link.parent_index == port.index]:
             self._ownership.abandon(link.name)
             del self._ownership.links[link.name]
+            self._fencing.forget(link)
 
     def describe_parent(self, name: str) -> ParentChanged:
         """Tell the engine what is known of a parent."""
@@ -114,19 +127,33 @@ class Hardware:
         links = list(self._ownership.links.values())
         for link in links:
             self._ownership.abandon(link.name)
-        group = self._journal.link_group
-        await self._worker.run(Urgency.SETUP, lambda netlink: carplink.undo(netlink, self._journal, links, group))
-        for port in self.ports.values():
+        ports = dict(self.ports)
+
+        def job(netlink: Netlink) -> None:
+            # The fence goes last: it keeps addresses silent that could not be released.
+            carplink.remove_all(netlink, links, self._journal.link_group)
+            for name, port in ports.items():
+                self._fencing.unguard_parent(netlink, name, port.index)
+            carplink.restore_all(self._journal)
+
+        await self._worker.run(Urgency.SETUP, job)
+        for port in ports.values():
             self._unwatch(port.socket)
             port.close()
         self.ports.clear()
+        self._fencing.stop()
 
     async def _open_port(self, name: str, index: int) -> None:
         port = self.ports.get(name)
         if port is not None and port.index == index:
             return
         self.lose_parent(name)
-        await self._worker.run(Urgency.SETUP, lambda _: carplink.prepare_parent(self._journal, name))
+
+        def job(netlink: Netlink) -> None:
+            carplink.prepare_parent(self._journal, name)
+            self._fencing.guard_parent(netlink, name, index)
+
+        await self._worker.run(Urgency.SETUP, job)
         socket = PacketSocket(name, index)
         try:
             memberships = Memberships(index)
@@ -139,16 +166,22 @@ class Hardware:
     async def _create(self, parameters: InterfaceParameters) -> CarpLink:
         index = self.ports[parameters.carpdev].index
         mac = parameters.mac
-        if mac is None:
-            return CarpLink(parameters.name, index, index, is_parent=True)
-        group = self._journal.link_group
 
         def job(netlink: Netlink) -> CarpLink:
-            return carplink.create(netlink, parameters.name, parameters.carpdev, index, mac, group)
+            self._fencing.prepare(parameters, index)
+            if mac is None:
+                return CarpLink(parameters.name, index, index, is_parent=True)
+            link = carplink.create(netlink, parameters.name, parameters.carpdev, index, mac, self._journal.link_group)
+            self._fencing.guard_link(netlink, link)
+            return link
 
         link = await self._worker.run(Urgency.SETUP, job)
         assert isinstance(link, CarpLink)
         return link
+
+    async def _fence_addresses(self, parameters: InterfaceParameters) -> None:
+        index = self.ports[parameters.carpdev].index
+        await self._worker.run(Urgency.SETUP, lambda _: self._fencing.prepare(parameters, index))
 
     async def _remove_unwanted(self, wanted: tuple[InterfaceParameters, ...]) -> None:
         names = {parameters.name for parameters in wanted}
@@ -156,10 +189,13 @@ class Hardware:
             link = self._ownership.links.pop(name)
             self._ownership.abandon(name)
             await self._worker.run(Urgency.SETUP, link.remove)
+            self._fencing.forget(link)
         parents = {parameters.carpdev for parameters in wanted}
         for name in [name for name in self.ports if name not in parents]:
+            index = self.ports[name].index
             self.lose_parent(name)
-            await self._worker.run(Urgency.SETUP, partial(self._restore_parent, name))
+            await self._worker.run(Urgency.SETUP, partial(self._restore_parent, name, index))
 
-    def _restore_parent(self, name: str, _netlink: Netlink) -> None:
+    def _restore_parent(self, name: str, index: int, netlink: Netlink) -> None:
+        self._fencing.unguard_parent(netlink, name, index)
         carplink.restore_parent(self._journal, name)

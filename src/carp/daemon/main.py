@@ -10,6 +10,7 @@ import logging.handlers
 import os
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from ..protocol.parameters import InterfaceParameters
 from . import status
 from .chronicle import Chronicle, logger
 from .control import Control, SocketInUseError
+from .fencing import Fencing, remove_left_filters
 from .runtime import Runtime, StartError
 
 DEFAULT_SOCKET = Path("/run/carp/carpd.sock")
@@ -125,10 +127,18 @@ def _run_locked(arguments: argparse.Namespace, configuration: Configuration, jou
     leftovers = journal.left_by_a_crash()
     if leftovers is not None:
         removed = carplink.clean_up(netlink, leftovers, journal.link_group)
+        removed += remove_left_filters(netlink, journal, leftovers)
         logger.warning("removed what a crashed run left: %s", ", ".join(removed) or "settings only")
         journal.forget()
     netlink.close()
-    return asyncio.run(_serve(arguments, configuration, journal, socket_path))
+    fencing = Fencing(configuration.fence, journal)
+    if fencing.unavailable and configuration.fence == "required":
+        logger.error('fence = "required", but there is none: %s', fencing.unavailable)
+        return FAILED
+    if fencing.unavailable and configuration.fence == "auto":
+        logger.warning("warning: no fence, a killed carpd goes on answering: %s", fencing.unavailable)
+    runtime = partial(Runtime, journal, Chronicle(configuration.log), fencing)
+    return asyncio.run(_serve(arguments, configuration, runtime, journal.link_group, socket_path))
 
 
 def host_problems(interfaces: tuple[InterfaceParameters, ...], table: LinkTable, link_group: int) -> list[str]:
@@ -146,21 +156,27 @@ def host_problems(interfaces: tuple[InterfaceParameters, ...], table: LinkTable,
     return problems
 
 
-async def _serve(arguments: argparse.Namespace, configuration: Configuration, journal: Journal, socket_path: Path) -> int:
+async def _serve(
+    arguments: argparse.Namespace,
+    configuration: Configuration,
+    make_runtime: Callable[[], Runtime],
+    link_group: int,
+    socket_path: Path,
+) -> int:
     stopping = asyncio.Event()
     reloads: asyncio.Queue[None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, reloads.put_nowait, None)
-    runtime = Runtime(journal, Chronicle(configuration.log))
+    runtime = make_runtime()
     control = Control(socket_path, {"/v1/status": partial(status.document, runtime)})
     reloader = None
     result = DONE
     try:
         await control.start()
         await runtime.start(configuration)
-        reloader = asyncio.create_task(_reload_when_told(reloads, arguments, runtime, journal))
+        reloader = asyncio.create_task(_reload_when_told(reloads, arguments, runtime, link_group))
         await stopping.wait()
     except StartError as error:
         for problem in error.problems:
@@ -178,7 +194,7 @@ async def _serve(arguments: argparse.Namespace, configuration: Configuration, jo
 
 
 async def _reload_when_told(
-    reloads: asyncio.Queue[None], arguments: argparse.Namespace, runtime: Runtime, journal: Journal
+    reloads: asyncio.Queue[None], arguments: argparse.Namespace, runtime: Runtime, link_group: int
 ) -> None:
     while True:
         await reloads.get()
@@ -187,7 +203,7 @@ async def _reload_when_told(
         except ConfigError as error:
             _refuse([str(problem) for problem in error.problems])
             continue
-        problems = host_problems(configuration.host.interfaces, runtime.hardware.table, journal.link_group)
+        problems = host_problems(configuration.host.interfaces, runtime.hardware.table, link_group)
         if problems:
             _refuse(problems)
             continue

@@ -23,8 +23,9 @@ from ..protocol.actions import Action, Announce, CloseFence, Drop, Notice, Relea
 from ..protocol.engine import Engine
 from ..protocol.events import Configured, Due, Event, Sent, Shutdown
 from ..protocol.parameters import HostParameters, InterfaceParameters, LinkAddress
-from ..protocol.values import Family, Instant, virtual_mac
+from ..protocol.values import NANOSECONDS_PER_MILLISECOND, Family, Instant, virtual_mac
 from .chronicle import Chronicle
+from .fencing import Fencing
 from .hardware import Hardware
 from .ownership import Ownership
 
@@ -43,14 +44,15 @@ class StartError(Exception):
 class Runtime:
     """One running daemon."""
 
-    def __init__(self, journal: Journal, chronicle: Chronicle) -> None:
+    def __init__(self, journal: Journal, chronicle: Chronicle, fencing: Fencing) -> None:
         self.chronicle = chronicle
+        self.fencing = fencing
         self.started_at = boottime()
         self.engine = Engine(journal.reserve_counter(), random.Random())  # noqa: S311
         self.worker = Worker()
         self._table = LinkTable()
         self.ownership = Ownership(self.worker, self._table, self.handle)
-        self.hardware = Hardware(self.worker, journal, self.ownership, self._table, self._watch, self._unwatch)
+        self.hardware = Hardware(self.worker, journal, self.ownership, self._table, fencing, self._watch, self._unwatch)
         self.configuration: Configuration | None = None
         self._timer = Timer()
         self._monitor = Monitor()
@@ -169,8 +171,10 @@ class Runtime:
                     self.chronicle.drop(action, boottime())
                 case Notice():
                     self.chronicle.notice(action, boottime())
-                case SetMask() | CloseFence():
-                    pass  # for a balancer and a fence
+                case CloseFence():
+                    self.fencing.close(action.interface)
+                case SetMask():
+                    pass  # for a balancer
         # Everybody bows out before the first one is torn down.
         self.ownership.release(released)
 
@@ -185,7 +189,14 @@ class Runtime:
         header = self._headers.get(key)
         if header is None:
             header = self._headers[key] = ethernet_header(self._source_mac(parameters, action.vhid), action.family)
+        before = boottime()
         error = port.socket.send(header + action.packet)
+        if error is None and action.holds_ns:
+            until = Instant(before + action.holds_ns)
+            closed_ns = self.fencing.sent(action.interface, parameters.families, action.family, until, before)
+            if closed_ns is not None:
+                late = f"{closed_ns / NANOSECONDS_PER_MILLISECOND:.0f} ms"
+                self.chronicle.say(2, f"{action.interface}: the fence was closed for {late}: an advertisement came too late")
         return self.engine.handle(Sent(action.interface, action.vhid, action.family, error), boottime())
 
     def _former(self, name: str) -> InterfaceParameters | None:

@@ -70,6 +70,7 @@ def _interface(runtime: Runtime, interface: CarpInterface, now: Instant) -> Docu
             }
             for fact in demotions
         ],
+        "fence": runtime.fencing.describe(parameters.name, now),
         "addresses": [str(address) for address in parameters.addresses],
         "live": runtime.live_addresses(parameters.name),
         "nodes": [_node(vhost, now) for vhost in interface.vhosts],

@@ -128,14 +128,19 @@ def restore_parent(journal: Journal, parent: str) -> None:
     _restore({file: original for file, original in journal.settings.items() if file in files})
     journal.settings = {file: original for file, original in journal.settings.items() if file not in files}
     journal.parents = [name for name in journal.parents if name != parent]
+    journal.qdiscs = [name for name in journal.qdiscs if name != parent]
     journal.save()
 
 
-def undo(netlink: Netlink, journal: Journal, links: Iterable[CarpLink], group: int) -> None:
-    """Take everything of ours off this host: addresses first, then the links, then the settings."""
+def remove_all(netlink: Netlink, links: Iterable[CarpLink], group: int) -> None:
+    """Release all addresses, then delete all links of the group."""
     for link in links:
         link.release(netlink)
     netlink.execute([delete_group(group)])
+
+
+def restore_all(journal: Journal) -> None:
+    """Put all settings back: nothing of ours is left on this host."""
     _restore(journal.settings)
     journal.forget()
 

@@ -44,23 +44,27 @@ class Journal:
         self.settings: dict[str, str] = {}
         """Sysctl files that were changed, with their original values."""
         self.parents: list[str] = []
-        """Parents that may hold addresses of ours."""
+        """Parents that may hold addresses and filters of ours."""
+        self.qdiscs: list[str] = []
+        """Parents whose clsact was made by us."""
 
     def left_by_a_crash(self) -> "Leftovers | None":
         """Return what a former run on this boot, in this namespace, has not undone."""
         document = _read_json(self._undo_file)
         if not document or document.get("where") != _where():
             return None
-        return Leftovers(dict(document.get("settings", {})), list(document.get("parents", [])))
+        return Leftovers(
+            dict(document.get("settings", {})), list(document.get("parents", [])), list(document.get("qdiscs", []))
+        )
 
     def save(self) -> None:
         """Write down what has to be undone; it is on the disk when this returns."""
-        document = {"where": _where(), "settings": self.settings, "parents": self.parents}
+        document = {"where": _where(), "settings": self.settings, "parents": self.parents, "qdiscs": self.qdiscs}
         _write_atomically(self._undo_file, json.dumps(document, indent=1))
 
     def forget(self) -> None:
         """Everything is undone."""
-        self.settings, self.parents = {}, []
+        self.settings, self.parents, self.qdiscs = {}, [], []
         self._undo_file.unlink(missing_ok=True)
 
     @property
@@ -86,11 +90,12 @@ class Journal:
 
 
 class Leftovers:
-    """What a crashed run has left: original settings by file, and parents that may hold addresses of ours."""
+    """What a crashed run has left: original settings by file, parents that may hold addresses and filters, clsacts."""
 
-    def __init__(self, settings: dict[str, str], parents: list[str]) -> None:
+    def __init__(self, settings: dict[str, str], parents: list[str], qdiscs: list[str]) -> None:
         self.settings = settings
         self.parents = parents
+        self.qdiscs = qdiscs
 
 
 def _where() -> dict[str, str]:

@@ -138,10 +138,13 @@ class Engine:
 
     def _parent_changed(self, event: ParentChanged, round_: Round) -> None:
         parent = self._host.parents.setdefault(event.parent, Parent())
+        mac_changed = parent.mac != event.mac
         parent.present, parent.up, parent.mac = event.present, event.up, event.mac
         parent.sources = dict(event.sources)
         for interface in self._interfaces.values():
             if interface.parameters.carpdev == event.parent:
+                if mac_changed:
+                    interface.parent_mac_changed()
                 interface.check_readiness(round_)
         self._settle_demotions(round_)
 
@@ -189,8 +192,9 @@ class Engine:
     def _expire(self, vhost: VirtualHost, input_: Input, deadline: Instant, round_: Round) -> None:
         """Let a timer fire, unless it fires so late that this host must listen before it speaks."""
         interface = self._home[vhost]
-        if interface.was_stalled(vhost, deadline, round_.now):
-            self._stall(interface, vhost, round_.now - deadline, round_)
+        late_ns = round_.now - deadline
+        if interface.was_stalled(vhost, late_ns, round_.now):
+            self._stall(interface, vhost, late_ns, round_)
         else:
             interface.run(vhost, input_, round_)
 
@@ -227,7 +231,7 @@ class Engine:
 
     def _stalled(self, event: Stalled, round_: Round) -> None:
         for vhost, interface in self._home.items():
-            if interface.was_stalled(vhost, Instant(round_.now - event.gap_ns), round_.now):
+            if interface.was_stalled(vhost, event.gap_ns, round_.now):
                 self._stall(interface, vhost, event.gap_ns, round_)
 
     def _demotion_started(self, event: DemotionStarted, round_: Round) -> None:
@@ -239,6 +243,7 @@ class Engine:
         self._settle_demotions(round_)
 
     def _shutdown(self, _event: Shutdown, round_: Round) -> None:
+        self._host.stopped = True
         for vhost, interface in self._home.items():
             interface.run(vhost, Input.STOP, round_)
 

@@ -33,6 +33,8 @@ class Host:
     demotions: Demotions = field(default_factory=Demotions)
     parents: dict[str, Parent] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=Statistics)
+    stopped: bool = False
+    """Set by a shutdown; nothing starts again after it."""
 
 
 @dataclass(slots=True)

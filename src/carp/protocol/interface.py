@@ -15,7 +15,17 @@ from .parameters import InterfaceParameters
 from .sending import SendErrors, build_packet, effective_skew, next_counter
 from .statistics import Statistics
 from .table import NO_ONE, Effect, Heard, Input, Preference, Standing
-from .values import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, NEVER, Address, Family, Instant, State, family_of
+from .values import (
+    NANOSECONDS_PER_MILLISECOND,
+    NANOSECONDS_PER_SECOND,
+    NEVER,
+    Address,
+    Family,
+    Instant,
+    State,
+    family_of,
+    virtual_mac,
+)
 from .vhost import KnownMaster, Timing, VirtualHost
 
 SEND_ERROR_DEMOTION_NS = 60 * NANOSECONDS_PER_SECOND
@@ -73,6 +83,8 @@ class CarpInterface:
 
     def not_ready(self) -> str:
         """Say why the virtual hosts cannot run, or return "" (PROTOCOL.md 3.4)."""
+        if self._host.stopped:
+            return "this host stops"
         if not self._host.parameters.allow:
             return "carp is not allowed (net.inet.carp.allow is 0)"
         if not self.parent.present:
@@ -103,22 +115,31 @@ class CarpInterface:
         """Let a reason of this interface demote its groups by one."""
         self._host.demotions.add(Demotion(name, 1, frozenset(self.parameters.groups), "carpd", round_.now, until))
 
+    def parent_mac_changed(self) -> None:
+        """Prepare the digests anew where they depend on the parent's MAC; peers change with it or not at all."""
+        if self.parameters.dialect.hashes_custom_lladdr and isinstance(self.parameters.lladdr, bytes):
+            for vhost in self.vhosts:
+                vhost.authenticator = Authenticator(self._digests(vhost.vhid))
+
     def reconfigure(self, parameters: InterfaceParameters, round_: Round) -> None:
         """Change what can change without losing mastership; the nodes' vhids, the parent and the MAC stay."""
         former, self.parameters = self.parameters, parameters
         if (former.key, former.addresses) != (parameters.key, parameters.addresses):
             for vhost in self.vhosts:
                 vhost.authenticator.replace(self._digests(vhost.vhid), round_.now, parameters.digest_grace_ns)
-            if former.addresses != parameters.addresses and self.leader.state is State.MASTER:
+            if parameters.addresses and former.addresses != parameters.addresses and self.leader.state is State.MASTER:
                 round_.actions.append(Take(self.name, parameters.addresses))
         for vhost, node in zip(self.vhosts, parameters.nodes, strict=True):
             vhost.node = node
         self._retime()
-        if (former.advbase, former.nodes) != (parameters.advbase, parameters.nodes):
-            for vhost in self.vhosts:
-                if vhost.state is State.MASTER:
-                    self._advertise(vhost, round_)
-                vhost.rearm(round_.now)
+        self.check_readiness(round_)
+        intervals_changed = (former.advbase, former.nodes) != (parameters.advbase, parameters.nodes)
+        for vhost in self.vhosts:
+            if vhost.state is State.MASTER and intervals_changed:
+                self._advertise(vhost, round_)
+                vhost.restart_advertising(round_.now)
+            elif vhost.state is State.BACKUP:
+                vhost.restart_waiting(round_.now)
 
     def readvertise(self, round_: Round) -> None:
         """Tell the peers at once what changed: every MASTER here sends an advertisement."""
@@ -195,15 +216,15 @@ class CarpInterface:
             patience_ns = min(self._usual_patience_ns, self._fastest_peer_ns)
         return patience_ns - max(_LEAST_MARGIN_NS, patience_ns // _MARGIN_DIVISOR)
 
-    def was_stalled(self, vhost: VirtualHost, since: Instant, now: Instant) -> bool:
-        """Tell whether this host slept too long since `since` to trust what it knows.
+    def was_stalled(self, vhost: VirtualHost, gap_ns: int, now: Instant) -> bool:
+        """Tell whether this host slept too long, for `gap_ns` as far as is known, to trust what it knows.
 
         A MASTER that has not advertised for as long as a peer waits may have been replaced; a BACKUP that comes later to a
         master-down timer than the timer is long may have lost the newest advertisements.
         """
         if vhost.state is State.MASTER:
-            return now - vhost.advertised_at >= self.holds_ns
-        return now - since >= vhost.timing.master_down_ns
+            return max(gap_ns, now - vhost.advertised_at) >= self.holds_ns
+        return gap_ns >= vhost.timing.master_down_ns
 
     def send_result(self, error: bool, round_: Round) -> None:
         """Count a send; enough failures in a row demote, enough good ones end that (PROTOCOL.md 3.8)."""
@@ -308,9 +329,7 @@ class CarpInterface:
         own = self.source(family)
         if rule is TieRule.LOWER_SOURCE_BYTES_REVERSED:
             own, source = own[::-1], source[::-1]
-        if not any(source):
-            return Preference.NEITHER
-        if own != source:
+        if own != source and any(own) and any(source):
             return Preference.HERE if own < source else Preference.THERE
         if self.parameters.dialect.counter is not CounterRule.OWN or not vhost.sent_counters:
             return Preference.NEITHER
@@ -367,6 +386,9 @@ class CarpInterface:
     def _digests(self, vhid: int) -> DigestSet:
         parameters = self.parameters
         addresses: list[Address] = [address.ip for address in parameters.addresses]
-        hashes_lladdr = parameters.dialect.hashes_custom_lladdr and vhid == parameters.leader.vhid
-        lladdr = parameters.lladdr if hashes_lladdr and isinstance(parameters.lladdr, bytes) else b""
+        lladdr = parameters.lladdr if isinstance(parameters.lladdr, bytes) else b""
+        if not parameters.dialect.hashes_custom_lladdr or vhid != parameters.leader.vhid:
+            lladdr = b""
+        elif lladdr in (virtual_mac(vhid), self.parent.mac):
+            lladdr = b""  # OpenBSD knows its own MACs however they were set (PROTOCOL.md 6.1)
         return DigestSet.prepare(parameters.dialect, parameters.key, vhid, addresses, lladdr)

@@ -152,14 +152,14 @@ def decode(datagram: Datagram) -> Advertisement | DropReason:
 def _is_vrrp(payload: bytes) -> bool:
     """Tell VRRP, which shares the protocol number: 8 bytes, the addresses, and in version 2 eight bytes of authentication.
 
-    Where CARP has authlen 7, VRRP counts its addresses (RFC 3768 5.1, RFC 5798 5.1). 36 bytes are always read as CARP.
+    VRRP counts its addresses where CARP has authlen 7 (RFC 3768 5.1, RFC 5798 5.1). What could be either is read as CARP.
     """
-    if len(payload) < 8 or len(payload) == HEADER_BYTES or payload[0] & 0x0F != 1:
+    if len(payload) < 8 or payload[0] & 0x0F != 1:
         return False
     version, count = payload[0] >> 4, payload[3]
     if version == 2:
-        return len(payload) == 16 + 4 * count
-    return version == 3 and len(payload) in (8 + 4 * count, 8 + 16 * count)
+        return count != _AUTHLEN and len(payload) == 16 + 4 * count
+    return version == 3 and len(payload) != HEADER_BYTES and len(payload) in (8 + 4 * count, 8 + 16 * count)
 
 
 def _checksum_holds(datagram: Datagram) -> bool:

@@ -114,13 +114,16 @@ class VirtualHost:
         self._announce_in -= 1
         return self._announce_in == 0
 
-    def rearm(self, now: Instant) -> None:
-        """Move the timers to what the present timing makes of the moments from which they run."""
-        if self.state is State.BACKUP:
-            self.last_heard = {family: self.last_heard.get(family, now) for family in self.families}
-            self._schedule_master_down()
-        elif self.state is State.MASTER:
-            self._arm_advertise(now, None)
+    def restart_waiting(self, now: Instant) -> None:
+        """Move the master-down timer to what the present timing makes of the moments when the MASTER was heard."""
+        self.last_heard = {family: self.last_heard.get(family, now) for family in self.families}
+        self.silent_families.intersection_update(self.families)
+        self._schedule_master_down()
+
+    def restart_advertising(self, now: Instant) -> None:
+        """Let the next advertisement follow one made now."""
+        self._advertise_due = None
+        self._arm_advertise(now, None)
 
     def known_master(self, now: Instant) -> KnownMaster | None:
         """Return who was heard as MASTER within the master-down time, by the family that decides ties if it can be."""

@@ -174,7 +174,7 @@ class Bench:
                     vhost.state,
                     vhost.since,
                     vhost.transitions,
-                    vhost.known_master,
+                    tuple(vhost.known_masters.items()),
                     vhost.expected_master_down(),
                     tuple(vhost.last_heard.items()),
                     vhost.follow_counter,

@@ -1,4 +1,4 @@
-"""What was seen on a virtual LAN: who was MASTER when, who had which address when, and who heard whom.
+"""What was seen on a virtual LAN: who was MASTER when, who answered for which address when, and who heard whom.
 
 A virtual host is known by its vhid alone here; a test with several wires gives each its own vhids.
 """
@@ -22,7 +22,7 @@ class Reign:
 
 @dataclass(slots=True)
 class Tenure:
-    """A time in which an address was live on a station; `end` is NEVER while it lasts."""
+    """A time in which a station answered for an address; `end` is NEVER while it lasts."""
 
     station: str
     address: InterfaceAddress
@@ -96,7 +96,7 @@ class History:
     def record_addresses(
         self, station: str, former: frozenset[InterfaceAddress], now: frozenset[InterfaceAddress], at: Instant
     ) -> None:
-        """Note which addresses a station has from now on."""
+        """Note for which addresses a station answers from now on."""
         for tenure in self.tenures:
             if tenure.station == station and tenure.end == NEVER and tenure.address in former - now:
                 tenure.end = at
@@ -107,7 +107,7 @@ class History:
         return {one.station for one in self.reigns if one.vhid == vhid and one.begin <= at < one.end}
 
     def holders(self, address: InterfaceAddress, at: Instant) -> set[str]:
-        """Tell where an address was live at a moment."""
+        """Tell who answered for an address at a moment."""
         return {one.station for one in self.tenures if one.address == address and one.begin <= at < one.end}
 
     def overlaps(self, vhid: int) -> Iterator[Overlap]:
@@ -122,13 +122,13 @@ class History:
     def heard(self, overlap: Overlap, family: Family) -> tuple[int, int]:
         """Count the advertisements of a family that each of two MASTERs sent and the other heard while both were MASTER.
 
-        The first number is what `first` heard of `second`. What arrives at the very end of the overlap may be what ended it
-        and is left out.
+        The first number is what `first` heard of `second`. What arrives at the very begin or end of the overlap is left
+        out: it may have come before the second reign, or be what ended the first.
         """
         ways = {(overlap.second, overlap.first): 0, (overlap.first, overlap.second): 0}
         for one in self.deliveries:
             way = (one.sender, one.receiver)
-            in_time = overlap.begin <= one.sent and one.arrived < overlap.end
+            in_time = overlap.begin <= one.sent and overlap.begin < one.arrived < overlap.end
             if way in ways and in_time and (one.vhid, one.family) == (overlap.vhid, family):
                 ways[way] += 1
         first, second = ways.values()

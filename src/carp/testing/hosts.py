@@ -43,6 +43,7 @@ def carp_interface(
     lladdr: LinkAddress | bytes = LinkAddress.VIRTUAL,
     demote_skew: bool = False,
     digest_grace_ns: int = 0,
+    peer_master_down_ns: int | None = None,
 ) -> InterfaceParameters:
     """Make the parameters of a carp interface; `nodes` beats `vhid` and `advskew`. There is no digest grace unless given."""
     return InterfaceParameters(
@@ -58,6 +59,7 @@ def carp_interface(
         lladdr,
         demote_skew,
         digest_grace_ns,
+        peer_master_down_ns,
     )
 
 

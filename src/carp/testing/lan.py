@@ -103,7 +103,7 @@ class VirtualLan:
         return self.history.masters(vhid, self.now)
 
     def holders(self, address: InterfaceAddress) -> set[str]:
-        """Tell where an address is live now."""
+        """Tell who answers for an address now."""
         return self.history.holders(address, self.now)
 
     def stop(self, name: str) -> None:
@@ -113,7 +113,7 @@ class VirtualLan:
         station.kill()
 
     def kill(self, name: str) -> None:
-        """Let a host vanish without a word."""
+        """Let a host's daemon vanish without a word."""
         self.stations[name].kill()
 
     def freeze(self, name: str, duration_ns: int, *, reported: bool = True) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from carp.protocol.actions import Action, Announce, Release, Send, Take, Transition
+from carp.protocol.actions import Action, Announce, CloseFence, Release, Send, Take, Transition
 from carp.protocol.engine import Engine
 from carp.protocol.events import Due, Event, PacketArrived, ParentChanged, Sent, Stalled, TakeFailed, Taken
 from carp.protocol.values import Family, Instant, InterfaceAddress, State
@@ -69,6 +69,7 @@ class Station:
         self.noted = Noted()
         self.alive = True
         self.holding: dict[str, frozenset[InterfaceAddress]] = {}
+        """The addresses that are set on each carp interface; behind a closed fence they answer nobody."""
         self._clock = clock
         self._wire = wire
         self._history = history
@@ -78,6 +79,8 @@ class Station:
         self._frozen_since: Instant | None = None
         self._inbox: list[Event] = []
         self._takes: dict[str, int] = {}
+        self._fence_open_until: dict[str, int] = {}
+        self._answering: dict[str, frozenset[InterfaceAddress]] = {}
 
     @property
     def frozen(self) -> bool:
@@ -132,11 +135,9 @@ class Station:
         self.feed(ParentChanged(name, present, up, parent_mac(self.number), tuple(link.sources.items())))
 
     def kill(self) -> None:
-        """Let the host vanish without a word; its addresses vanish with it."""
+        """Let the daemon vanish without a word; the kernel goes on answering until the fence closes by itself."""
         self.alive = False
         self._history.end_reigns(self.name, self._clock.now)
-        for interface in list(self.holding):
-            self._hold(interface, frozenset())
 
     def freeze(self, duration_ns: int, *, reported: bool) -> None:
         """Let the host not run for a time; packets wait in its sockets. `reported`: it notices, and says Stalled."""
@@ -161,6 +162,9 @@ class Station:
             self._send(action)
         elif isinstance(action, Take):
             self._take(action)
+        elif isinstance(action, CloseFence):
+            self._fence_open_until[action.interface] = now
+            self._look_at_fence(action.interface)
         elif isinstance(action, Release):
             self._takes[action.interface] = self._takes.get(action.interface, 0) + 1
             self._hold(action.interface, frozenset())
@@ -176,6 +180,10 @@ class Station:
         parent = interface.parameters.carpdev if interface is not None else next(iter(self.parents))
         if error is None and self.parents[parent].carries:
             self._wire.transmit(self, parent, action)
+        if error is None and action.holds_ns > 0:
+            until = self._fence_open_until[action.interface] = self._clock.now + action.holds_ns
+            self._look_at_fence(action.interface)
+            self._clock.call_at(until, lambda: self._look_at_fence(action.interface))
         self._waiting.append(Sent(action.interface, action.vhid, action.family, error))
 
     def _take(self, action: Take) -> None:
@@ -194,9 +202,16 @@ class Station:
         self._clock.call_in(self.hardware.take_delay_ns, done)
 
     def _hold(self, interface: str, addresses: frozenset[InterfaceAddress]) -> None:
-        former = self.holding.get(interface, frozenset())
         self.holding[interface] = addresses
-        self._history.record_addresses(self.name, former, addresses, self._clock.now)
+        self._look_at_fence(interface)
+
+    def _look_at_fence(self, interface: str) -> None:
+        """Find which addresses answer now: those that are set, while the fence is open."""
+        is_open = self._fence_open_until.get(interface, 0) > self._clock.now
+        former = self._answering.get(interface, frozenset())
+        answering = self.holding.get(interface, frozenset()) if is_open else frozenset[InterfaceAddress]()
+        self._answering[interface] = answering
+        self._history.record_addresses(self.name, former, answering, self._clock.now)
 
     def _plan_wake_up(self) -> None:
         due = self.engine.next_deadline()

@@ -1,0 +1,142 @@
+"""The fence as the daemon uses it: which slot belongs to whom, when it opens, and what to do without it.
+
+Only a successful send of an advertisement moves a deadline, to the moment before that send plus the time for which no peer
+takes over. With two families it is the earlier of both that counts: a BSD peer takes over when either falls silent.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..linux.bpf.fence import Fence, FenceUnavailable, remove_leftovers
+from ..linux.carplink import CarpLink
+from ..linux.journal import Journal, Leftovers
+from ..linux.links import LinkTable
+from ..linux.netlink import Netlink
+from ..protocol.parameters import InterfaceParameters
+from ..protocol.values import NANOSECONDS_PER_SECOND, Family, Instant
+
+_SWITCHED_OFF = "switched off by the configuration"
+
+
+def owner_of(journal: Journal) -> str:
+    """Return what marks this daemon's filters: the same at its next start."""
+    return f"{journal.link_group:x}"
+
+
+class Fencing:
+    """The fence of this daemon, or the reason why there is none. `wanted` is "auto", "required" or "off"."""
+
+    def __init__(self, wanted: str, journal: Journal) -> None:
+        self.unavailable = ""
+        """Why there is no fence; empty while there is one."""
+        self.late_closings: dict[str, int] = {}
+        """How often the fence of a MASTER closed because its advertisement came too late, by carp interface."""
+        self._journal = journal
+        self._fence: Fence | None = None
+        self._slots: dict[str, int] = {}
+        self._holds: dict[str, dict[Family, Instant]] = {}
+        if wanted == "off":
+            self.unavailable = _SWITCHED_OFF
+            return
+        try:
+            self._fence = Fence.load(owner_of(journal))
+        except FenceUnavailable as error:
+            self.unavailable = str(error)
+
+    def sent(self, name: str, families: Iterable[Family], family: Family, until: Instant, now: Instant) -> int | None:
+        """An advertisement was sent; return for how many ns the fence had closed before, None if it had not."""
+        if self._fence is None:
+            return None
+        holds = self._holds.setdefault(name, {})
+        holds[family] = until
+        slot = self._slots[name]
+        if not all(one in holds for one in families):
+            return None
+        former = self._fence.deadlines.deadline(slot)
+        self._fence.deadlines.extend(slot, Instant(min(holds[one] for one in families)))
+        if former == 0 or former > now:
+            return None
+        self.late_closings[name] = self.late_closings.get(name, 0) + 1
+        return now - former
+
+    def close(self, name: str) -> None:
+        """Let nothing pass any more."""
+        self._holds.pop(name, None)
+        if self._fence is not None and name in self._slots:
+            self._fence.deadlines.close_slot(self._slots[name])
+
+    def describe(self, name: str, now: Instant) -> dict[str, Any]:
+        """Return the state for the status document."""
+        if self._fence is None or name not in self._slots:
+            return {"state": "unavailable", "reason": self.unavailable or "not set up yet"}
+        slot = self._slots[name]
+        deadline = self._fence.deadlines.deadline(slot)
+        is_open = deadline > now
+        return {
+            "state": "open" if is_open else "closed",
+            "closes_in_s": round((deadline - now) / NANOSECONDS_PER_SECOND, 6) if is_open else None,
+            "dropped": self._fence.deadlines.dropped(slot),
+            "late_closings": self.late_closings.get(name, 0),
+        }
+
+    def prepare(self, parameters: InterfaceParameters, parent_index: int) -> None:
+        """Fence exactly the addresses of a carp interface on its parent; worker thread."""
+        if self._fence is not None:
+            slot = self._slots.setdefault(parameters.name, self._free_slot())
+            self._fence.set_vips(parent_index, slot, [address.ip for address in parameters.addresses])
+
+    def guard_parent(self, netlink: Netlink, name: str, index: int) -> None:
+        """Put the fence on a parent; worker thread. Raises FenceUnavailable."""
+        if self._fence is not None and self._fence.guard_parent(netlink, index) and name not in self._journal.qdiscs:
+            self._journal.qdiscs.append(name)
+            self._journal.save()
+
+    def guard_link(self, netlink: Netlink, link: CarpLink) -> None:
+        """Put the fence on a macvlan that is still down; worker thread. Raises FenceUnavailable."""
+        if self._fence is not None and not link.is_parent:
+            self._fence.guard_link(netlink, link.index, self._slots[link.name])
+
+    def is_guarded(self, netlink: Netlink, index: int) -> bool:
+        """Ask the kernel whether our filters are still on an interface; worker thread."""
+        return self._fence is None or self._fence.is_guarded(netlink, index)
+
+    def forget(self, link: CarpLink) -> None:
+        """A carp interface is gone, its addresses released."""
+        self.close(link.name)
+        slot = self._slots.pop(link.name, None)
+        if self._fence is None or slot is None:
+            return
+        self._fence.set_vips(link.parent_index, slot, ())
+        if not link.is_parent:
+            self._fence.forget_link(link.index)
+
+    def unguard_parent(self, netlink: Netlink, name: str, index: int) -> None:
+        """Take the fence off a parent whose carp interfaces are gone; worker thread."""
+        if self._fence is not None:
+            self._fence.unguard_parent(netlink, index, remove_qdisc=name in self._journal.qdiscs)
+
+    def give_up(self, reason: str) -> None:
+        """Work without a fence from now on."""
+        self.unavailable = reason
+        if self._fence is not None:
+            self._fence.close()
+            self._fence = None
+
+    def stop(self) -> None:
+        """Let go of programs and maps, after they are off every interface."""
+        if self._fence is not None:
+            self._fence.close()
+            self._fence = None
+
+    def _free_slot(self) -> int:
+        taken = set(self._slots.values())
+        return next(slot for slot in range(len(taken) + 1) if slot not in taken)
+
+
+def remove_left_filters(netlink: Netlink, journal: Journal, leftovers: Leftovers) -> list[str]:
+    """Take off what a crashed run left on its parents, after its addresses are released; name what was removed."""
+    table = LinkTable()
+    table.load(netlink)
+    indexes = {name: link.index for name in leftovers.parents if (link := table.by_name(name)) is not None}
+    qdiscs = [index for name, index in indexes.items() if name in leftovers.qdiscs]
+    return remove_leftovers(netlink, indexes.values(), owner_of(journal), qdiscs=qdiscs)
