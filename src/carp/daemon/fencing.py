@@ -100,6 +100,11 @@ class Fencing:
         """Ask the kernel whether our filters are still on an interface; worker thread."""
         return self._fence is None or self._fence.is_guarded(netlink, index)
 
+    def lose_link(self, link: CarpLink) -> None:
+        """The macvlan is gone but will be made again: its slot stays, and with it the deadline."""
+        if self._fence is not None and not link.is_parent:
+            self._fence.forget_link(link.index)
+
     def forget(self, link: CarpLink) -> None:
         """A carp interface is gone, its addresses released."""
         self.close(link.name)

@@ -16,6 +16,7 @@ from ..linux.links import LinkTable
 from ..linux.membership import Memberships
 from ..linux.netlink import Netlink
 from ..linux.packet_socket import PacketSocket
+from ..linux.sysctl import CARP_LINK_SETTINGS, PARENT_SETTINGS, Keeper
 from ..linux.worker import Urgency, Worker
 from ..protocol.events import ParentChanged
 from ..protocol.parameters import InterfaceParameters
@@ -52,6 +53,7 @@ class Hardware:
         ownership: Ownership,
         table: LinkTable,
         fencing: Fencing,
+        keeper: Keeper,
         watch: Callable[[PacketSocket], None],
         unwatch: Callable[[PacketSocket], None],
     ) -> None:
@@ -61,6 +63,7 @@ class Hardware:
         self._journal = journal
         self._ownership = ownership
         self._fencing = fencing
+        self._keeper = keeper
         self._watch = watch
         self._unwatch = unwatch
 
@@ -130,6 +133,7 @@ class Hardware:
         ports = dict(self.ports)
 
         def job(netlink: Netlink) -> None:
+            self._keeper.close()
             # The fence goes last: it keeps addresses silent that could not be released.
             carplink.remove_all(netlink, links, self._journal.link_group)
             for name, port in ports.items():
@@ -151,6 +155,7 @@ class Hardware:
 
         def job(netlink: Netlink) -> None:
             carplink.prepare_parent(self._journal, name)
+            self._keeper.keep(name, PARENT_SETTINGS)
             self._fencing.guard_parent(netlink, name, index)
 
         await self._worker.run(Urgency.SETUP, job)
@@ -170,9 +175,10 @@ class Hardware:
         def job(netlink: Netlink) -> CarpLink:
             self._fencing.prepare(parameters, index)
             if mac is None:
-                return CarpLink(parameters.name, index, index, is_parent=True)
+                return CarpLink(parameters.name, index, index)
             link = carplink.create(netlink, parameters.name, parameters.carpdev, index, mac, self._journal.link_group)
             self._fencing.guard_link(netlink, link)
+            self._keeper.keep(link.name, CARP_LINK_SETTINGS)
             return link
 
         link = await self._worker.run(Urgency.SETUP, job)
@@ -197,5 +203,6 @@ class Hardware:
             await self._worker.run(Urgency.SETUP, partial(self._restore_parent, name, index))
 
     def _restore_parent(self, name: str, index: int, netlink: Netlink) -> None:
+        self._keeper.drop(name)
         self._fencing.unguard_parent(netlink, name, index)
         carplink.restore_parent(self._journal, name)

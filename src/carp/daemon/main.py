@@ -8,6 +8,7 @@ import asyncio
 import logging
 import logging.handlers
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from ..linux.journal import Journal, LockedError
 from ..linux.links import LinkTable
 from ..linux.netlink import Netlink
 from ..linux.privilege import missing_capabilities
+from ..linux.realtime import become_realtime
 from ..protocol.parameters import InterfaceParameters
 from . import status
 from .chronicle import Chronicle, logger
@@ -31,6 +33,7 @@ from .runtime import Runtime, StartError
 
 DEFAULT_SOCKET = Path("/run/carp/carpd.sock")
 _DEFAULT_STATE_DIRECTORY = Path("/var/lib/carp")
+_SWITCH_INTERVAL_S = 0.0005
 DONE, FAILED, WRONG = 0, 1, 2
 
 
@@ -131,6 +134,7 @@ def _run_locked(arguments: argparse.Namespace, configuration: Configuration, jou
         logger.warning("removed what a crashed run left: %s", ", ".join(removed) or "settings only")
         journal.forget()
     netlink.close()
+    _prepare_process(realtime=configuration.realtime)
     fencing = Fencing(configuration.fence, journal)
     if fencing.unavailable and configuration.fence == "required":
         logger.error('fence = "required", but there is none: %s', fencing.unavailable)
@@ -139,6 +143,16 @@ def _run_locked(arguments: argparse.Namespace, configuration: Configuration, jou
         logger.warning("warning: no fence, a killed carpd goes on answering: %s", fencing.unavailable)
     runtime = partial(Runtime, journal, Chronicle(configuration.log), fencing)
     return asyncio.run(_serve(arguments, configuration, runtime, journal.link_group, socket_path))
+
+
+def _prepare_process(*, realtime: bool) -> None:
+    # The worker thread may hold the interpreter for this long before the loop gets it back.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    # Seven settings of each carp interface are kept open.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    for refusal in become_realtime() if realtime else ():
+        logger.warning("warning: %s", refusal)
 
 
 def host_problems(interfaces: tuple[InterfaceParameters, ...], table: LinkTable, link_group: int) -> list[str]:

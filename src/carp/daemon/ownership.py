@@ -1,6 +1,8 @@
 """Who owns which addresses on this host: takes and releases, on the worker thread, the newest wish only."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from ..linux.carplink import CarpLink, address_flags
 from ..linux.links import LinkTable
@@ -25,10 +27,21 @@ class Ownership:
         self._table = table
         self._report = report
         self._generations: dict[str, int] = {}
+        self._wanted: dict[str, tuple[InterfaceAddress, ...]] = {}
+        self._pending: Counter[str] = Counter()
+
+    def wanted(self, name: str) -> tuple[InterfaceAddress, ...]:
+        """Return the addresses that are to be live."""
+        return self._wanted.get(name, ())
+
+    def is_settled(self, name: str) -> bool:
+        """Tell whether nothing is on its way for this interface: what the kernel shows is what was asked for."""
+        return not self._pending[name]
 
     def take(self, name: str, addresses: Sequence[InterfaceAddress]) -> None:
         """Make exactly these addresses live and report Taken or TakeFailed."""
         generation = self._next(name)
+        self._wanted[name] = tuple(addresses)
         link = self.links.get(name)
         if link is None:
             self._report(TakeFailed(name, f"{name} does not exist on this host"))
@@ -42,6 +55,7 @@ class Ownership:
             return None
 
         def done(result: object) -> None:
+            self._pending[name] -= 1
             if result is _OVERTAKEN or self._generations[name] != generation:
                 return
             if isinstance(result, BaseException):
@@ -49,21 +63,27 @@ class Ownership:
             else:
                 self._report(Taken(name))
 
+        self._pending[name] += 1
         self._worker.submit(Urgency.TAKE, job, done)
 
     def release(self, names: Sequence[str]) -> None:
         """Make no address of these interfaces live; links go down after all addresses are gone."""
         for name in names:
+            self._wanted.pop(name, None)
             link = self.links.get(name)
             if link is None:
                 continue
             generation = self._next(name)
-            self._worker.submit(Urgency.RELEASE, self._unless_overtaken(name, generation, link.release))
-            self._worker.submit(Urgency.LINK_DOWN, self._unless_overtaken(name, generation, link.down))
+            for urgency, job in ((Urgency.RELEASE, link.release), (Urgency.LINK_DOWN, link.down)):
+                self._pending[name] += 1
+                self._worker.submit(urgency, self._unless_overtaken(name, generation, job), partial(self._released, name))
 
     def abandon(self, name: str) -> None:
         """Do nothing more for this interface: it is going away."""
         self._next(name)
+
+    def _released(self, name: str, _result: object) -> None:
+        self._pending[name] -= 1
 
     def _next(self, name: str) -> int:
         generation = self._generations[name] = self._generations.get(name, 0) + 1

@@ -5,6 +5,7 @@ which everything was read. Nothing slow runs here.
 """
 
 import asyncio
+import gc
 import random
 from collections import deque
 from collections.abc import Coroutine, Iterable
@@ -13,11 +14,13 @@ from dataclasses import replace
 from ..config.load import Configuration
 from ..linux import sysctl
 from ..linux.announce import announcements
+from ..linux.carplink import CarpLink
 from ..linux.clock import Timer, boottime
 from ..linux.journal import Journal
 from ..linux.links import LinkTable
 from ..linux.netlink import Monitor, OverflowedError
 from ..linux.packet_socket import PacketSocket, ethernet_header
+from ..linux.rtnetlink import filter_index
 from ..linux.worker import Urgency, Worker
 from ..protocol.actions import Action, Announce, CloseFence, Drop, Notice, Release, Send, SetMask, Take, Transition
 from ..protocol.engine import Engine
@@ -27,7 +30,9 @@ from ..protocol.values import NANOSECONDS_PER_MILLISECOND, Family, Instant, virt
 from .chronicle import Chronicle
 from .fencing import Fencing
 from .hardware import Hardware
+from .lateness import Lateness
 from .ownership import Ownership
+from .reconcile import Reconciler
 
 PACKETS_PER_ROUND = 128
 _NOTHING_READ = Instant(0)
@@ -52,7 +57,12 @@ class Runtime:
         self.worker = Worker()
         self._table = LinkTable()
         self.ownership = Ownership(self.worker, self._table, self.handle)
-        self.hardware = Hardware(self.worker, journal, self.ownership, self._table, fencing, self._watch, self._unwatch)
+        keeper = sysctl.Keeper()
+        self.hardware = Hardware(self.worker, journal, self.ownership, self._table, fencing, keeper, self._watch, self._unwatch)
+        self.lateness = Lateness()
+        self._reconciler = Reconciler(
+            self.worker, self._table, self.ownership, fencing, keeper, chronicle, self._on_link_change, self._remake
+        )
         self.configuration: Configuration | None = None
         self._timer = Timer()
         self._monitor = Monitor()
@@ -76,6 +86,10 @@ class Runtime:
             if problems:
                 raise StartError(problems)
             self._adopt(configuration)
+        self._reconciler.start()
+        # What lives now lives for good: the collector need not look at it in the middle of a takeover.
+        gc.collect()
+        gc.freeze()
 
     async def reconfigure(self, configuration: Configuration) -> list[str]:
         """Change to another configuration that was checked; only what differs is touched. Return what went wrong."""
@@ -94,6 +108,7 @@ class Runtime:
     async def stop(self) -> None:
         """Bow out of everything and leave the host as it was found."""
         self.handle(Shutdown())
+        self._reconciler.stop()
         self._loop.remove_reader(self._timer.fileno())
         self._loop.remove_reader(self._monitor.fileno())
         await self.hardware.undo()
@@ -126,7 +141,9 @@ class Runtime:
         self._loop.remove_reader(socket.fileno())
 
     def _on_timer(self) -> None:
-        self._timer.acknowledge()
+        armed = self._timer.acknowledge()
+        if armed is not None:
+            self.lateness.note(max(0, boottime() - armed))
         self._round(None)
 
     def _round(self, readable: PacketSocket | None) -> None:
@@ -231,8 +248,15 @@ class Runtime:
         except OverflowedError:
             self._begin(self._reload_table())
             return
-        touched = {index for kind, body in changes if (index := self._table.apply(kind, body)) is not None}
+        touched = set()
+        filtered = set()
+        for kind, body in changes:
+            if (index := self._table.apply(kind, body)) is not None:
+                touched.add(index)
+            elif (index := filter_index(kind, body)) is not None:
+                filtered.add(index)
         self._parents_changed(touched)
+        self._reconciler.touched(touched, filtered)
 
     def _begin(self, task: Coroutine[None, None, None]) -> None:
         begun = self._loop.create_task(task)
@@ -262,12 +286,23 @@ class Runtime:
         if came_back:
             self._begin(self._settle_again())
 
+    def _remake(self, deleted: list[CarpLink]) -> None:
+        for link in deleted:
+            self.ownership.abandon(link.name)
+            self.ownership.links.pop(link.name, None)
+            self.fencing.lose_link(link)
+        self._begin(self._settle_again())
+
     async def _settle_again(self) -> None:
         async with self._changing:
             if self.configuration is None:
                 return
+            before = set(self.ownership.links)
             for problem in await self.hardware.settle(self.configuration.host.interfaces):
                 self.chronicle.say(1, problem)
+            for name in self.ownership.links.keys() - before:
+                if wanted := self.ownership.wanted(name):
+                    self.ownership.take(name, wanted)
             for name in self.hardware.ports:
                 self.handle(self.hardware.describe_parent(name))
 

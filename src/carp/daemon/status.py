@@ -33,6 +33,7 @@ def document(runtime: Runtime) -> Document:
         "allow": host.parameters.allow,
         "preempt": host.parameters.preempt,
         "log": runtime.chronicle.level,
+        "timer_lateness": runtime.lateness.describe(),
         "interfaces": [_interface(runtime, interface, now) for interface in runtime.engine.interfaces],
         "statistics": _statistics(runtime.engine.statistics),
     }

@@ -38,15 +38,20 @@ class LinkError(Exception):
 class CarpLink:
     """Where the addresses of one carp interface live.
 
-    `index` is that of the macvlan, or of the parent when `is_parent`. `live` are the addresses that are set now; it belongs
+    `index` is that of the macvlan, or of the parent where `mac` is None. `live` are the addresses that are set now; it belongs
     to the worker thread.
     """
 
     name: str
     index: int
     parent_index: int
-    is_parent: bool = False
+    mac: bytes | None = None
     live: set[InterfaceAddress] = field(default_factory=set)
+
+    @property
+    def is_parent(self) -> bool:
+        """Whether the addresses live on the parent itself."""
+        return self.mac is None
 
     def take(self, netlink: Netlink, addresses: Sequence[InterfaceAddress], flags: Sequence[int]) -> None:
         """Make exactly these addresses live, with one write; raises NetlinkError."""
@@ -95,7 +100,7 @@ def create(netlink: Netlink, name: str, parent: str, parent_index: int, mac: byt
         raise LinkError(_why_not_created(refused, name, parent))
     for key, value in sysctl.CARP_LINK_SETTINGS.items():
         sysctl.write(sysctl.path_of(key, name), value)
-    return CarpLink(name, socket.if_nametoindex(name), parent_index)
+    return CarpLink(name, socket.if_nametoindex(name), parent_index, mac)
 
 
 def _why_not_created(error: OSError, name: str, parent: str) -> str:

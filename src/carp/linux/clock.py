@@ -80,11 +80,12 @@ class Timer:
             raise OSError(ctypes.get_errno(), "timerfd_settime")
         self._armed = at
 
-    def acknowledge(self) -> None:
-        """Make the descriptor unreadable again."""
-        self._armed = None
+    def acknowledge(self) -> Instant | None:
+        """Make the descriptor unreadable again; return the moment for which it was set."""
+        armed, self._armed = self._armed, None
         with contextlib.suppress(BlockingIOError):
             os.read(self._fd, 8)
+        return armed
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -11,6 +11,7 @@ from itertools import count
 from .rtnetlink import NLM_F_ACK, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, messages
 
 _RTMGRP_LINK = 0x1
+_RTMGRP_TC = 0x8
 _RTMGRP_IPV4_IFADDR = 0x10
 _RTMGRP_IPV6_IFADDR = 0x100
 _SO_RCVBUFFORCE = 33
@@ -110,10 +111,10 @@ class OverflowedError(Exception):
 
 
 class Monitor:
-    """Listens for changes of links and addresses."""
+    """Listens for changes of links, addresses and traffic control filters."""
 
     def __init__(self) -> None:
-        self._socket = _open(_RTMGRP_LINK | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR, socket.SOCK_NONBLOCK)
+        self._socket = _open(_RTMGRP_LINK | _RTMGRP_TC | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR, socket.SOCK_NONBLOCK)
 
     def fileno(self) -> int:
         """Return the descriptor for a reader."""

@@ -20,6 +20,10 @@ RTM_GETLINK = 18
 RTM_NEWADDR = 20
 RTM_DELADDR = 21
 RTM_GETADDR = 22
+RTM_NEWQDISC = 36
+RTM_DELQDISC = 37
+RTM_NEWTFILTER = 44
+RTM_DELTFILTER = 45
 
 NLM_F_REQUEST = 0x001
 NLM_F_ACK = 0x004
@@ -104,6 +108,11 @@ def new_macvlan(name: str, parent_index: int, mac: bytes, group: int) -> bytes:
 def set_link(index: int, *, up: bool) -> bytes:
     """Bring a link up or down."""
     return message(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, IFF_UP if up else 0, IFF_UP))
+
+
+def set_link_mac(index: int, mac: bytes) -> bytes:
+    """Change the MAC of a link."""
+    return message(RTM_NEWLINK, 0, _LINK.pack(0, 0, index, 0, 0) + attribute(_IFLA_ADDRESS, mac))
 
 
 def delete_link(index: int) -> bytes:
@@ -194,6 +203,14 @@ def parse_link(body: bytes) -> Link:
         parent_index=_number(attributes, _IFLA_LINK),
         group=_number(attributes, _IFLA_GROUP),
     )
+
+
+def filter_index(kind: int, body: bytes) -> int | None:
+    """Return the link that a message about a qdisc or a filter concerns, None for a message of another kind."""
+    if kind not in (RTM_NEWQDISC, RTM_DELQDISC, RTM_NEWTFILTER, RTM_DELTFILTER):
+        return None
+    index: int = struct.unpack_from("=i", body, 4)[0]
+    return index
 
 
 def parse_address(body: bytes) -> LinkAddress:

@@ -16,6 +16,7 @@ from typing import Any
 _LIBRARY = "libbpf.so.1"
 _MESSAGE_BYTES = 256 << 10
 _MESSAGES = 64
+_WARNING = 0
 _REASON_LINES = 3
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
 _ROOM_TO_GROW_BYTES = 256
@@ -96,7 +97,9 @@ class _Library:
         self._print = _Print(self._keep)  # libbpf holds no reference to it
         self.calls.libbpf_set_print(self._print)
 
-    def _keep(self, _level: int, text: bytes, arguments: int) -> int:
+    def _keep(self, level: int, text: bytes, arguments: int) -> int:
+        if level != _WARNING:
+            return 0
         # A va_list is a pointer, or passed as one, on every 64-bit platform of Linux.
         buffer = ctypes.create_string_buffer(_MESSAGE_BYTES)
         self._format(buffer, _MESSAGE_BYTES, text, arguments)
@@ -224,7 +227,7 @@ class BpfObject:
     def _said(self) -> str:
         # After the verifier's log comes what libbpf thinks of it, and the verifier's own count, which explain nothing.
         lines = [line for line in self._library.messages if not _is_noise(line)]
-        return "".join(f"; {line.strip()}" for line in lines[-_REASON_LINES:])
+        return "".join(f"; {line.strip('; ')}" for line in lines[-_REASON_LINES:])
 
 
 def _is_noise(line: str) -> bool:
