@@ -22,6 +22,7 @@ _DROP_LEVELS = {
 _USUAL_DROP_LEVEL = 6
 _NOTE_LEVELS = {
     Note.RIVAL: 2,
+    Note.CLAIMED: 2,
     Note.FAMILY_SILENT: 2,
     Note.FAMILY_HEARD: 2,
     Note.DEMOTED: 3,

@@ -4,7 +4,7 @@ Only a successful send of an advertisement moves a deadline, to the moment befor
 takes over. With two families it is the earlier of both that counts: a BSD peer takes over when either falls silent.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..linux.bpf.fence import Fence, FenceUnavailable, remove_leftovers
@@ -24,16 +24,26 @@ def owner_of(journal: Journal) -> str:
 
 
 class Fencing:
-    """The fence of this daemon, or the reason why there is none. `wanted` is "auto", "required" or "off"."""
+    """The fence of this daemon, or the reason why there is none.
 
-    def __init__(self, wanted: str, journal: Journal) -> None:
+    Args:
+        wanted: "auto", "required" or "off"; with "auto" an interface that takes no fence works without.
+        journal: where it is written down which clsact was made here.
+        warn: called, on the worker thread, with a sentence for each interface that takes no fence.
+    """
+
+    def __init__(self, wanted: str, journal: Journal, warn: Callable[[str], None]) -> None:
         self.unavailable = ""
         """Why there is no fence; empty while there is one."""
         self.late_closings: dict[str, int] = {}
         """How often the fence of a MASTER closed because its advertisement came too late, by carp interface."""
+        self._wanted = wanted
+        self._warn = warn
+        self._incomplete: dict[int, str] = {}
         self._journal = journal
         self._fence: Fence | None = None
         self._slots: dict[str, int] = {}
+        self._links: dict[str, CarpLink] = {}
         self._holds: dict[str, dict[Family, Instant]] = {}
         if wanted == "off":
             self.unavailable = _SWITCHED_OFF
@@ -70,10 +80,13 @@ class Fencing:
         if self._fence is None or name not in self._slots:
             return {"state": "unavailable", "reason": self.unavailable or "not set up yet"}
         slot = self._slots[name]
+        link = self._links.get(name)
+        missing = [self._incomplete[index] for index in self._indexes(link) if index in self._incomplete]
         deadline = self._fence.deadlines.deadline(slot)
         is_open = deadline > now
         return {
             "state": "open" if is_open else "closed",
+            "reason": "; ".join(missing) or None,
             "closes_in_s": round((deadline - now) / NANOSECONDS_PER_SECOND, 6) if is_open else None,
             "dropped": self._fence.deadlines.dropped(slot),
             "late_closings": self.late_closings.get(name, 0),
@@ -87,18 +100,35 @@ class Fencing:
 
     def guard_parent(self, netlink: Netlink, name: str, index: int) -> None:
         """Put the fence on a parent; worker thread. Raises FenceUnavailable."""
-        if self._fence is not None and self._fence.guard_parent(netlink, index) and name not in self._journal.qdiscs:
+        if self._fence is None:
+            return
+        try:
+            made = self._fence.guard_parent(netlink, index)
+        except FenceUnavailable as error:
+            self._do_without(name, index, error)
+            return
+        self._incomplete.pop(index, None)
+        if made and name not in self._journal.qdiscs:
             self._journal.qdiscs.append(name)
             self._journal.save()
+        for foreign in self._fence.ahead(netlink, index):
+            self._warn(f"{name}: the filter {foreign} runs before the fence: what it accepts is not fenced")
 
     def guard_link(self, netlink: Netlink, link: CarpLink) -> None:
         """Put the fence on a macvlan that is still down; worker thread. Raises FenceUnavailable."""
-        if self._fence is not None and not link.is_parent:
+        self._links[link.name] = link
+        if self._fence is None or link.is_parent:
+            return
+        try:
             self._fence.guard_link(netlink, link.index, self._slots[link.name])
+        except FenceUnavailable as error:
+            self._do_without(link.name, link.index, error)
+        else:
+            self._incomplete.pop(link.index, None)
 
     def is_guarded(self, netlink: Netlink, index: int) -> bool:
         """Ask the kernel whether our filters are still on an interface; worker thread."""
-        return self._fence is None or self._fence.is_guarded(netlink, index)
+        return self._fence is None or index in self._incomplete or self._fence.is_guarded(netlink, index)
 
     def lose_link(self, link: CarpLink) -> None:
         """The macvlan is gone but will be made again: its slot stays, and with it the deadline."""
@@ -108,6 +138,7 @@ class Fencing:
     def forget(self, link: CarpLink) -> None:
         """A carp interface is gone, its addresses released."""
         self.close(link.name)
+        self._links.pop(link.name, None)
         slot = self._slots.pop(link.name, None)
         if self._fence is None or slot is None:
             return
@@ -120,18 +151,23 @@ class Fencing:
         if self._fence is not None:
             self._fence.unguard_parent(netlink, index, remove_qdisc=name in self._journal.qdiscs)
 
-    def give_up(self, reason: str) -> None:
-        """Work without a fence from now on."""
-        self.unavailable = reason
-        if self._fence is not None:
-            self._fence.close()
-            self._fence = None
-
     def stop(self) -> None:
         """Let go of programs and maps, after they are off every interface."""
         if self._fence is not None:
             self._fence.close()
             self._fence = None
+
+    def _do_without(self, name: str, index: int, error: FenceUnavailable) -> None:
+        """Let an interface work without the fence, unless it is required."""
+        if self._wanted == "required":
+            raise error
+        if index not in self._incomplete:
+            self._warn(f"{name} is not fenced: {error}")
+        self._incomplete[index] = str(error)
+
+    @staticmethod
+    def _indexes(link: CarpLink | None) -> tuple[int, ...]:
+        return () if link is None else (link.index, link.parent_index)
 
     def _free_slot(self) -> int:
         taken = set(self._slots.values())

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv6Address
@@ -11,6 +12,7 @@ from ipaddress import IPv6Address
 from ..linux import carplink
 from ..linux.bpf.fence import FenceUnavailable
 from ..linux.carplink import CarpLink
+from ..linux.claim_socket import ClaimSocket
 from ..linux.journal import Journal
 from ..linux.links import LinkTable
 from ..linux.membership import Memberships
@@ -30,11 +32,13 @@ class Port:
 
     index: int
     socket: PacketSocket
+    claims: ClaimSocket
     memberships: Memberships
 
     def close(self) -> None:
         """Close the sockets and leave the groups."""
         self.socket.close()
+        self.claims.close()
         self.memberships.close()
 
 
@@ -42,8 +46,8 @@ class Hardware:
     """Everything of ours in the kernel, and the table of what else is there.
 
     Args:
-        watch: called with each new packet socket, to have it read.
-        unwatch: called before a packet socket is closed.
+        watch: called with each new port, to have its sockets read.
+        unwatch: called before a port is closed.
     """
 
     def __init__(
@@ -54,8 +58,8 @@ class Hardware:
         table: LinkTable,
         fencing: Fencing,
         keeper: Keeper,
-        watch: Callable[[PacketSocket], None],
-        unwatch: Callable[[PacketSocket], None],
+        watch: Callable[[Port], None],
+        unwatch: Callable[[Port], None],
     ) -> None:
         self.ports: dict[str, Port] = {}
         self.table = table
@@ -98,12 +102,9 @@ class Hardware:
             except OSError as error:
                 problems.append(f"{parameters.name} cannot be made: {error.strerror}")
         for name, port in self.ports.items():
-            port.memberships.follow(
-                address.ip
-                for parameters in wanted
-                for address in parameters.addresses
-                if parameters.carpdev == name and isinstance(address.ip, IPv6Address)
-            )
+            addresses = [one.ip for parameters in wanted if parameters.carpdev == name for one in parameters.addresses]
+            port.memberships.follow(address for address in addresses if isinstance(address, IPv6Address))
+            port.claims.watch(addresses)
         return problems
 
     def lose_parent(self, name: str) -> None:
@@ -111,7 +112,7 @@ class Hardware:
         port = self.ports.pop(name, None)
         if port is None:
             return
-        self._unwatch(port.socket)
+        self._unwatch(port)
         port.close()
         for link in [link for link in self._ownership.links.values() if link.parent_index == port.index]:
             self._ownership.abandon(link.name)
@@ -142,7 +143,7 @@ class Hardware:
 
         await self._worker.run(Urgency.SETUP, job)
         for port in ports.values():
-            self._unwatch(port.socket)
+            self._unwatch(port)
             port.close()
         self.ports.clear()
         self._fencing.stop()
@@ -159,14 +160,15 @@ class Hardware:
             self._fencing.guard_parent(netlink, name, index)
 
         await self._worker.run(Urgency.SETUP, job)
-        socket = PacketSocket(name, index)
-        try:
-            memberships = Memberships(index)
-        except OSError:
-            socket.close()
-            raise
-        self.ports[name] = Port(index, socket, memberships)
-        self._watch(socket)
+        with ExitStack() as opened:
+            socket = PacketSocket(name, index)
+            opened.callback(socket.close)
+            claims = ClaimSocket(name)
+            opened.callback(claims.close)
+            port = Port(index, socket, claims, Memberships(index))
+            opened.pop_all()
+        self.ports[name] = port
+        self._watch(port)
 
     async def _create(self, parameters: InterfaceParameters) -> CarpLink:
         index = self.ports[parameters.carpdev].index
@@ -175,7 +177,9 @@ class Hardware:
         def job(netlink: Netlink) -> CarpLink:
             self._fencing.prepare(parameters, index)
             if mac is None:
-                return CarpLink(parameters.name, index, index)
+                link = CarpLink(parameters.name, index, index)
+                self._fencing.guard_link(netlink, link)
+                return link
             link = carplink.create(netlink, parameters.name, parameters.carpdev, index, mac, self._journal.link_group)
             self._fencing.guard_link(netlink, link)
             self._keeper.keep(link.name, CARP_LINK_SETTINGS)

@@ -135,7 +135,7 @@ def _run_locked(arguments: argparse.Namespace, configuration: Configuration, jou
         journal.forget()
     netlink.close()
     _prepare_process(realtime=configuration.realtime)
-    fencing = Fencing(configuration.fence, journal)
+    fencing = Fencing(configuration.fence, journal, partial(logger.warning, "warning: %s"))
     if fencing.unavailable and configuration.fence == "required":
         logger.error('fence = "required", but there is none: %s', fencing.unavailable)
         return FAILED

@@ -29,7 +29,7 @@ from ..protocol.parameters import HostParameters, InterfaceParameters, LinkAddre
 from ..protocol.values import NANOSECONDS_PER_MILLISECOND, Family, Instant, virtual_mac
 from .chronicle import Chronicle
 from .fencing import Fencing
-from .hardware import Hardware
+from .hardware import Hardware, Port
 from .lateness import Lateness
 from .ownership import Ownership
 from .reconcile import Reconciler
@@ -134,11 +134,17 @@ class Runtime:
             self.handle(self.hardware.describe_parent(name))
         self.handle(Configured(configuration.host))
 
-    def _watch(self, socket: PacketSocket) -> None:
-        self._loop.add_reader(socket.fileno(), self._round, socket)
+    def _watch(self, port: Port) -> None:
+        self._loop.add_reader(port.socket.fileno(), self._round, port.socket)
+        self._loop.add_reader(port.claims.fileno(), self._on_claims, port)
 
-    def _unwatch(self, socket: PacketSocket) -> None:
-        self._loop.remove_reader(socket.fileno())
+    def _unwatch(self, port: Port) -> None:
+        self._loop.remove_reader(port.socket.fileno())
+        self._loop.remove_reader(port.claims.fileno())
+
+    def _on_claims(self, port: Port) -> None:
+        for claim in port.claims.drain(PACKETS_PER_ROUND):
+            self.handle(claim)
 
     def _on_timer(self) -> None:
         armed = self._timer.acknowledge()

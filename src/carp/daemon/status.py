@@ -44,6 +44,7 @@ def _interface(runtime: Runtime, interface: CarpInterface, now: Instant) -> Docu
     parent = interface.parent
     lladdr = parameters.lladdr
     mac = parent.mac if lladdr is LinkAddress.PARENT else parameters.mac or virtual_mac(parameters.leader.vhid)
+    claim = interface.last_claim
     demotions = runtime.engine.host.demotions.holding(parameters.groups)
     return {
         "name": parameters.name,
@@ -72,6 +73,9 @@ def _interface(runtime: Runtime, interface: CarpInterface, now: Instant) -> Docu
             for fact in demotions
         ],
         "fence": runtime.fencing.describe(parameters.name, now),
+        "claim": None
+        if claim is None
+        else {"address": str(claim.address), "mac": mac_text(claim.mac), "heard_s_ago": _seconds(now - claim.at)},
         "addresses": [str(address) for address in parameters.addresses],
         "live": runtime.live_addresses(parameters.name),
         "nodes": [_node(vhost, now) for vhost in interface.vhosts],
@@ -95,6 +99,13 @@ def _node(vhost: VirtualHost, now: Instant) -> Document:
         "master_down_s": _seconds(vhost.timing.master_down_ns),
         "master_down_in_s": None if expected is None else _seconds(expected - now),
         "master": _master(vhost, now),
+        "rival": None
+        if vhost.rivalry is None
+        else {
+            "source": str(ip_address(vhost.rivalry.source)),
+            "heard_s_ago": _seconds(now - vhost.rivalry.at),
+            "this_host_stayed": vhost.rivalry.stayed,
+        },
         "digest_grace": vhost.authenticator.in_grace(now),
         "warnings": [f"{family} advertisements of the MASTER do not arrive" for family in sorted(vhost.silent_families)],
     }
@@ -128,6 +139,7 @@ def _statistics(statistics: Statistics) -> Document:
         "no_memory": statistics.no_memory,
         "became_master": statistics.became_master,
         "rivals_heard": statistics.rivals_heard,
+        "claims_heard": statistics.claims_heard,
     }
 
 

@@ -4,84 +4,32 @@ The kernel filter passes protocol 112 only, addressed to us or to a group, whole
 with such a packet is for the parser to count. It never looks at the source MAC, which a whole group shares.
 """
 
-import ctypes
 import errno
 import socket
 import struct
 from collections.abc import Iterator
 
 from ..protocol.events import PacketArrived
-from ..protocol.packet import GROUP_MAC, IP_PROTOCOL_CARP
+from ..protocol.packet import GROUP_MAC
 from ..protocol.values import Family, Instant
+from . import bpf_filter
+from .bpf_filter import ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, SNAP_BYTES
 from .clock import StampConverter
 
 _ETH_P_ALL = 0x0003
-_ETHERTYPE = {Family.IPV4: 0x0800, Family.IPV6: 0x86DD}
+_ETHERTYPE = {Family.IPV4: ETHERTYPE_IPV4, Family.IPV6: ETHERTYPE_IPV6}
 _FAMILY = {ethertype: family for family, ethertype in _ETHERTYPE.items()}
-_ETHERNET_HEADER_BYTES = 14
 
 _SOL_PACKET = 263
 _PACKET_AUXDATA = 8
 _PACKET_IGNORE_OUTGOING = 23
-_SO_ATTACH_FILTER = 26
 _SO_RCVBUFFORCE = 33
 _SO_TIMESTAMPNS = 35
 _TP_STATUS_VLAN_VALID = 1 << 4
 _AUXDATA = struct.Struct("=IIIHHHH")
 _TIMESPEC = struct.Struct("=qq")
 _ANCILLARY_BYTES = 128
-_SNAP_BYTES = 512
 _RECEIVE_BUFFER_BYTES = 1 << 20
-
-_PACKET_OTHERHOST = 3
-_PACKET_OUTGOING = 4
-_SKF_AD_OFF = 0xFFFFF000
-_SKF_AD_PKTTYPE = 4
-
-_LD_BYTE = 0x30
-_LD_HALF = 0x28
-_JEQ = 0x15
-_RET = 0x06
-_IPV6_FRAGMENT = 44
-
-
-_PROGRAM = (
-    # (label, code, operand, label if equal, label if not); no labels: go on with the next line
-    ("", _LD_BYTE, _SKF_AD_OFF + _SKF_AD_PKTTYPE, "", ""),
-    ("", _JEQ, _PACKET_OTHERHOST, "refuse", ""),
-    ("", _JEQ, _PACKET_OUTGOING, "refuse", ""),
-    ("", _LD_HALF, 12, "", ""),
-    ("", _JEQ, _ETHERTYPE[Family.IPV6], "ipv6", ""),
-    ("", _JEQ, _ETHERTYPE[Family.IPV4], "", "refuse"),
-    ("", _LD_BYTE, _ETHERNET_HEADER_BYTES + 9, "", ""),
-    ("", _JEQ, IP_PROTOCOL_CARP, "accept", "refuse"),
-    ("ipv6", _LD_BYTE, _ETHERNET_HEADER_BYTES + 6, "", ""),
-    ("", _JEQ, IP_PROTOCOL_CARP, "accept", ""),
-    ("", _JEQ, _IPV6_FRAGMENT, "", "refuse"),
-    ("", _LD_BYTE, _ETHERNET_HEADER_BYTES + 40, "", ""),
-    ("", _JEQ, IP_PROTOCOL_CARP, "accept", "refuse"),
-    ("refuse", _RET, 0, "", ""),
-    ("accept", _RET, _SNAP_BYTES, "", ""),
-)
-
-
-def _assemble() -> bytes:
-    """Assemble the classic BPF filter; a jump counts the instructions to skip."""
-    places = {label: place for place, (label, *_) in enumerate(_PROGRAM) if label}
-    return b"".join(
-        struct.pack(
-            "=HBBI",
-            code,
-            places[equal] - place - 1 if equal else 0,
-            places[unequal] - place - 1 if unequal else 0,
-            operand,
-        )
-        for place, (_, code, operand, equal, unequal) in enumerate(_PROGRAM)
-    )
-
-
-FILTER = _assemble()
-"""The program as the kernel takes it, 8 bytes an instruction."""
 
 
 class PacketSocket:
@@ -100,9 +48,7 @@ class PacketSocket:
             raise
 
     def _set_up(self) -> None:
-        program = ctypes.create_string_buffer(FILTER, len(FILTER))
-        descriptor = struct.pack("@HP", len(FILTER) // 8, ctypes.addressof(program))
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, descriptor)
+        bpf_filter.attach(self._socket, bpf_filter.advertisements())
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
@@ -122,7 +68,7 @@ class PacketSocket:
         """Read packets until the socket is empty or `at_most` were read."""
         for _ in range(at_most):
             try:
-                frame, ancillary, _, _ = self._socket.recvmsg(_SNAP_BYTES, _ANCILLARY_BYTES)
+                frame, ancillary, _, _ = self._socket.recvmsg(SNAP_BYTES, _ANCILLARY_BYTES)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -134,7 +80,7 @@ class PacketSocket:
                 yield event
 
     def _event(self, frame: bytes, ancillary: list[tuple[int, int, bytes]]) -> PacketArrived | None:
-        if len(frame) < _ETHERNET_HEADER_BYTES:
+        if len(frame) < ETHERNET_HEADER_BYTES:
             return None
         family = _FAMILY.get(int.from_bytes(frame[12:14]))
         if family is None:
@@ -147,7 +93,7 @@ class PacketSocket:
                 arrival = self._stamps.convert(seconds * 1_000_000_000 + nanoseconds)
             elif level == _SOL_PACKET and kind == _PACKET_AUXDATA:
                 tagged = bool(_AUXDATA.unpack_from(data)[0] & _TP_STATUS_VLAN_VALID)
-        return PacketArrived(self.parent, family, frame[_ETHERNET_HEADER_BYTES:], arrival, tagged)
+        return PacketArrived(self.parent, family, frame[ETHERNET_HEADER_BYTES:], arrival, tagged)
 
     def send(self, frame: bytes) -> int | None:
         """Send a whole Ethernet frame; return None, or the errno if it could not be sent."""

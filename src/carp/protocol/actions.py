@@ -31,6 +31,7 @@ class Note(Enum):
 
     ECHO = "own advertisements come back"
     RIVAL = "another host is MASTER too"
+    CLAIMED = "another host claims an address"
     FAMILY_SILENT = "one address family is silent"
     FAMILY_HEARD = "the silent address family is heard again"
     DEMOTED = "demotion changed"

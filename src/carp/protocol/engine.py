@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from .actions import Action, Drop, Note, Notice
 from .events import (
+    AddressClaimed,
     Configured,
     DemotionEnded,
     DemotionStarted,
@@ -181,6 +182,13 @@ class Engine:
         reason = interface.hear(vhost, event.family, datagram.source, heard, event.arrival, round_)
         return None if reason is None else (reason, datagram.source, heard.vhid)
 
+    def _address_claimed(self, event: AddressClaimed, round_: Round) -> None:
+        for interface in self._interfaces.values():
+            if interface.parameters.carpdev == event.parent and any(
+                address.ip == event.address for address in interface.parameters.addresses
+            ):
+                interface.claimed(event.address, event.mac, round_)
+
     def _due(self, event: Due, round_: Round) -> None:
         for vhost, deadline in self._timers.advertise.pop_due(round_.now):
             self._expire(vhost, Input.ADVERTISE, deadline, round_)
@@ -276,6 +284,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     Configured: Engine._configured,
     ParentChanged: Engine._parent_changed,
     PacketArrived: Engine._packet_arrived,
+    AddressClaimed: Engine._address_claimed,
     Due: Engine._due,
     Sent: Engine._sent,
     Taken: Engine._taken,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from .demotion import Demotion
 from .parameters import HostParameters
-from .values import Family, Instant, State
+from .values import Address, Family, Instant, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,15 @@ class PacketArrived:
     packet: bytes
     arrival: Instant
     vlan_tagged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddressClaimed:
+    """Another host on a parent's LAN says that an address is its own, by ARP or neighbour advertisement, from this MAC."""
+
+    parent: str
+    address: Address
+    mac: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,7 @@ Event = (
     Configured
     | ParentChanged
     | PacketArrived
+    | AddressClaimed
     | Due
     | Sent
     | Taken

@@ -4,39 +4,48 @@ Each virtual host holds its own election. The leader, the one with the lowest vh
 several virtual hosts the mask tells a balancer which of them are MASTER here.
 """
 
+from dataclasses import dataclass
+
+from . import election
 from .actions import Announce, CloseFence, Note, Notice, Release, Send, SetMask, Take, Transition
 from .auth import Authenticator, DigestSet
 from .demotion import Demotion
-from .dialect import CounterRule, DemotionRule, TieRule
+from .dialect import CounterRule
 from .host import Host, Parent, Round
-from .interval import MASTER_DOWN_INTERVALS, advertisement_interval_ns, election_interval_ns, master_down_ns
+from .interval import election_interval_ns
 from .packet import Advertisement, DropReason
 from .parameters import InterfaceParameters
-from .sending import SendErrors, build_packet, effective_skew, next_counter
+from .sending import SendErrors, build_packet, next_counter
 from .statistics import Statistics
-from .table import NO_ONE, Effect, Heard, Input, Preference, Standing
+from .table import NO_ONE, Effect, Heard, Input
 from .values import (
     NANOSECONDS_PER_MILLISECOND,
     NANOSECONDS_PER_SECOND,
-    NEVER,
     Address,
     Family,
     Instant,
     State,
     family_of,
+    mac_text,
     virtual_mac,
 )
-from .vhost import KnownMaster, Timing, VirtualHost
+from .vhost import KnownMaster, Rivalry, VirtualHost
 
 SEND_ERROR_DEMOTION_NS = 60 * NANOSECONDS_PER_SECOND
 """A BACKUP sends nothing and so cannot see its sends succeed again: the demotion ends by itself (PROTOCOL.md 11.3)."""
 TAKE_FAILED_DEMOTION_NS = 60 * NANOSECONDS_PER_SECOND
-_LEAST_MARGIN_NS = NANOSECONDS_PER_MILLISECOND
-_MARGIN_DIVISOR = 64
 _REASSERTIONS_PER_INTERVAL = 4
 _RIVAL_AFTER_NS = 100 * NANOSECONDS_PER_MILLISECOND
-_FAMILY_TRUSTED_AFTER = 3
-"""Equal advertisements of the other family alone, after which that one decides ties."""
+_DEFEND_EVERY_NS = 10 * NANOSECONDS_PER_SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who claimed an address of ours last, and when."""
+
+    address: Address
+    mac: bytes
+    at: Instant
 
 
 class CarpInterface:
@@ -46,8 +55,9 @@ class CarpInterface:
         self.parameters = parameters
         self.statistics = Statistics()
         self._host = host
-        self._usual_patience_ns = 0
-        self._fastest_peer_ns: int = NEVER
+        self.last_claim: Claim | None = None
+        self._defended_at: Instant | None = None
+        self._patience = election.PeerPatience(parameters)
         self._send_errors = SendErrors(len(parameters.nodes))
         self._packed_addresses = dict.fromkeys(Family, b"")
         self.vhosts = [
@@ -161,18 +171,20 @@ class CarpInterface:
         if self.parameters.dialect.counter is CounterRule.FOLLOW:
             vhost.follow_counter = int.from_bytes(heard.counter)
         if not heard.is_bow_out:
-            self._learn_patience(vhost, heard)
+            self._patience.learn(heard, vhost.timing)
         demote = heard.demote if self.parameters.dialect.hears_demote_byte else 0
         other = Heard(
             election_interval_ns(heard.advbase, heard.advskew),
             demote,
             heard.is_bow_out,
-            self._preference(vhost, family, source, heard),
+            election.prefer(self.parameters, vhost, family, self.source(family), source, heard),
         )
         vhost.known_masters[family] = KnownMaster(source, heard.advbase, heard.advskew, heard.demote, arrival)
-        former = vhost.state
+        former, since = vhost.state, vhost.since
         self.run(vhost, Input.ADVERTISEMENT, round_, other, source=source, family=family, arrival=arrival)
-        if former is State.MASTER and vhost.state is State.MASTER and not heard.is_bow_out:
+        # What the former MASTER sent before it heard us is still on its way for a moment.
+        settled = arrival - since >= _RIVAL_AFTER_NS
+        if former is State.MASTER and settled and not heard.is_bow_out:
             self._note_rival(vhost, heard, source, round_)
         self._watch_families(vhost, family, round_)
         return None
@@ -190,7 +202,8 @@ class CarpInterface:
         arrival: Instant | None = None,
     ) -> None:
         """Give a virtual host an input and carry out what the table says."""
-        row, former = vhost.step(input_, self._standing(vhost), round_.now, heard, detail)
+        own = election.standing(self.parameters, vhost.node.advskew, self.demote, preempt=self.preempt)
+        row, former = vhost.step(input_, own, round_.now, heard, detail)
         if row.reason is not None:
             if vhost.state is State.MASTER:
                 self.statistics.became_master += 1
@@ -206,15 +219,8 @@ class CarpInterface:
 
     @property
     def holds_ns(self) -> int:
-        """How long after an advertisement no peer takes over, with a margin for clocks that drift and frames on their way.
-
-        The fastest peer is one with the same advbase and advskew 0, or faster if one was heard or was configured. With
-        advbase 0 nothing is known of a peer until it is heard, and it is taken for as patient as this host.
-        """
-        patience_ns = self.parameters.peer_master_down_ns
-        if patience_ns is None:
-            patience_ns = min(self._usual_patience_ns, self._fastest_peer_ns)
-        return patience_ns - max(_LEAST_MARGIN_NS, patience_ns // _MARGIN_DIVISOR)
+        """How long after an advertisement of this host no peer takes over."""
+        return self._patience.holds_ns
 
     def was_stalled(self, vhost: VirtualHost, gap_ns: int, now: Instant) -> bool:
         """Tell whether this host slept too long, for `gap_ns` as far as is known, to trust what it knows.
@@ -297,57 +303,32 @@ class CarpInterface:
             round_.actions.append(Announce(self.name, self.parameters.addresses))
         self._advertise(vhost, round_)
 
-    def _standing(self, vhost: VirtualHost) -> Standing:
-        parameters = self.parameters
-        dialect = parameters.dialect
-        demote = self.demote
-        advskew = effective_skew(parameters, vhost.node.advskew, demote)
-        return Standing(
-            advbase=parameters.advbase,
-            interval_ns=election_interval_ns(parameters.advbase, advskew),
-            patience_ns=election_interval_ns(MASTER_DOWN_INTERVALS * parameters.advbase, advskew),
-            demote=demote if dialect.hears_demote_byte else 0,
-            preempt=self.preempt,
-            hears_bow_out=parameters.advbase != 0 or dialect.hears_bow_out_at_advbase_0,
-            reasserts=dialect.reasserts,
-        )
+    def claimed(self, address: Address, mac: bytes, round_: Round) -> None:
+        """Another host claims one of this interface's addresses; a MASTER says so, and tells the LAN again where it is.
 
-    def _preference(self, vhost: VirtualHost, family: Family, source: bytes, heard: Advertisement) -> Preference:
-        """Tell who stays MASTER if all else is equal (DESIGN section 4).
-
-        One family decides for both: with two, the hosts' addresses could be in opposite orders and both would yield.
+        At most every ten seconds, as RFC 5227 section 2.4 defends: with the other insisting, both would flood the LAN. A
+        claim from the same virtual MAC is another host of the group: the election decides, not the louder one.
         """
-        rule = self.parameters.dialect.tie
-        if rule is TieRule.YIELD:
-            return Preference.THERE
-        if family is not vhost.families[0] if vhost.families else False:
-            vhost.other_family_run += 1
-            if vhost.other_family_run < _FAMILY_TRUSTED_AFTER:
-                return Preference.LATER
-        else:
-            vhost.other_family_run = 0
-        own = self.source(family)
-        if rule is TieRule.LOWER_SOURCE_BYTES_REVERSED:
-            own, source = own[::-1], source[::-1]
-        if own != source and any(own) and any(source):
-            return Preference.HERE if own < source else Preference.THERE
-        if self.parameters.dialect.counter is not CounterRule.OWN or not vhost.sent_counters:
-            return Preference.NEITHER
-        return Preference.HERE if vhost.sent_counters[-1] < heard.counter else Preference.THERE
-
-    def _learn_patience(self, vhost: VirtualHost, heard: Advertisement) -> None:
-        """Remember the fastest peer. One that would give us up between two advertisements cannot be meant."""
-        patience_ns = master_down_ns(heard.advbase, heard.advskew, triples_skew=False)
-        if patience_ns > vhost.timing.advertisement_ns:
-            self._fastest_peer_ns = min(self._fastest_peer_ns, patience_ns)
+        leader = self.leader
+        if leader.state is not State.MASTER or round_.now - leader.since < _RIVAL_AFTER_NS:
+            return
+        self.statistics.claims_heard += 1
+        self._host.statistics.claims_heard += 1
+        self.last_claim = Claim(address, mac, round_.now)
+        detail = f"{address} from {mac_text(mac)}"
+        round_.actions.append(Notice(self.name, leader.vhid, Note.CLAIMED, detail))
+        own_mac = self.parameters.mac or self.parent.mac
+        if mac != own_mac and (self._defended_at is None or round_.now - self._defended_at >= _DEFEND_EVERY_NS):
+            self._defended_at = round_.now
+            self._reassert(leader, round_)
 
     def _note_rival(self, vhost: VirtualHost, heard: Advertisement, source: bytes, round_: Round) -> None:
-        # What the former MASTER sent before it heard us is still on its way for a moment.
-        if round_.now - vhost.since < _RIVAL_AFTER_NS:
-            return
+        stayed = vhost.state is State.MASTER
+        vhost.rivalry = Rivalry(source, round_.now, stayed)
         self.statistics.rivals_heard += 1
         self._host.statistics.rivals_heard += 1
-        detail = f"advbase {heard.advbase} advskew {heard.advskew} demote {heard.demote}"
+        outcome = "this host stays" if stayed else "this host yields"
+        detail = f"advbase {heard.advbase} advskew {heard.advskew} demote {heard.demote}; {outcome}"
         round_.actions.append(Notice(self.name, vhost.vhid, Note.RIVAL, detail, source))
 
     def _watch_families(self, vhost: VirtualHost, family: Family, round_: Round) -> None:
@@ -369,17 +350,10 @@ class CarpInterface:
         for family in Family:
             first = next((one for one in parameters.addresses if family_of(one) is family), None)
             self._packed_addresses[family] = first.ip.packed if first is not None else b""
-        least_skew = 0 if parameters.advbase else min(node.advskew for node in parameters.nodes)
-        self._usual_patience_ns = master_down_ns(parameters.advbase, least_skew, triples_skew=False)
+        self._patience.change(parameters)
+        demote = self.demote
         for vhost in self.vhosts:
-            advskew = vhost.node.advskew
-            shown = advskew
-            if parameters.dialect.demotion is not DemotionRule.BYTE:
-                shown = effective_skew(parameters, advskew, self.demote)
-            vhost.timing = Timing(
-                advertisement_interval_ns(parameters.advbase, shown),
-                master_down_ns(parameters.advbase, advskew, triples_skew=parameters.dialect.triples_skew),
-            )
+            vhost.timing = election.timing(parameters, vhost.node.advskew, demote)
             vhost.families = parameters.families
             vhost.one_master_down_timer = parameters.dialect.one_master_down_timer
 

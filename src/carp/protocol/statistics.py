@@ -26,6 +26,7 @@ class Statistics:
     no_memory: int = 0
     became_master: int = 0
     rivals_heard: int = 0
+    claims_heard: int = 0
 
     def dropped_as_bsd(self) -> Counter[str]:
         """Sum the drops under the names of the BSDs' counters."""

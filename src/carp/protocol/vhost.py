@@ -34,6 +34,15 @@ class KnownMaster:
     arrival: Instant
 
 
+@dataclass(frozen=True, slots=True)
+class Rivalry:
+    """The last time that this host heard another MASTER while it was MASTER itself; `stayed` tells who won."""
+
+    source: bytes
+    at: Instant
+    stayed: bool
+
+
 @dataclass(slots=True)
 class Timing:
     """The intervals of a virtual host in ns, as its parameters and demotion make them now."""
@@ -62,6 +71,7 @@ class VirtualHost:
         self.detail = ""
         self.transitions = 0
         self.known_masters: dict[Family, KnownMaster] = {}
+        self.rivalry: Rivalry | None = None
         self.timing = Timing(0, 0)
         self.families: tuple[Family, ...] = ()
         self.one_master_down_timer = True
