@@ -1,0 +1,258 @@
+"""The scene of `make lab`: two hosts that share an address, a client, a switch; and the cases played on it.
+
+Host a is better and both preempt. Each case starts from a settled scene, strikes, and is over when the expected host alone
+answers for every shared address; then the scene is repaired. What a case shows is measured by the client alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Protocol, Self
+
+from .figures import AT_ONCE, Bound, Pair, Result, result
+from .host import Carp, Host
+from .measure import Trace
+from .probe import Progress
+from .prober import Prober
+from .stage import SHARED, Stage, bare
+from .tables import neighbours
+
+ADDRESSES = tuple(bare(SHARED))
+VHID = 1
+VIRTUAL_MAC = f"00:00:5e:00:01:{VHID:02x}"
+
+PATIENCE_S = 5.0
+"""How much longer than the protocol's bound is waited before a takeover counts as missing."""
+BEFORE_S, AFTER_S = 0.3, 0.5
+CELL_NS = 50_000_000
+NOBODY, BOTH = ".", "#"
+
+
+class Audience(Protocol):
+    """Who watches the cases live."""
+
+    def begin(self, case: "Case", expected_s: float) -> None:
+        """A case begins."""
+
+    def progress(self, progress: Progress) -> None:
+        """Another 50 ms of answers; called from another thread."""
+
+    def struck(self, at: int) -> None:
+        """The event has happened."""
+
+    def end(self, results: list[Result]) -> None:
+        """The case is over."""
+
+
+class Silence:
+    """An audience that is not there."""
+
+    def begin(self, case: "Case", expected_s: float) -> None:
+        """A case begins."""
+
+    def progress(self, progress: Progress) -> None:
+        """Another 50 ms of answers."""
+
+    def struck(self, at: int) -> None:
+        """The event has happened."""
+
+    def end(self, results: list[Result]) -> None:
+        """The case is over."""
+
+
+class Scene:
+    """The LAN with its two hosts and the client; a context manager that leaves nothing behind."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair = pair
+        self.stage = Stage()
+        try:
+            for label, advskew in (("a", pair.skew_a), ("b", pair.skew_b)):
+                self.stage.host(label, Carp(vhid=VHID, advbase=pair.advbase, advskew=advskew, addresses=SHARED), preempt=True)
+            self.client = self.stage.client
+        except BaseException:
+            self.stage.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stage.close()
+
+    @property
+    def hosts(self) -> dict[str, Host]:
+        """Both hosts by label."""
+        return self.stage.hosts
+
+    @property
+    def a(self) -> Host:
+        """The better host."""
+        return self.hosts["a"]
+
+    @property
+    def b(self) -> Host:
+        """The other host."""
+        return self.hosts["b"]
+
+    def settle(self) -> None:
+        """Let both daemons run, a as MASTER and b as BACKUP."""
+        for host in self.hosts.values():
+            if not host.running:
+                host.start()
+        patience_s = self.pair.master_down_ns(self.pair.skew_b) / 1e9 + PATIENCE_S
+        self.a.wait_for_state("MASTER", patience_s)
+        self.b.wait_for_state("BACKUP", patience_s)
+
+    def settle_without_a(self) -> None:
+        """Let b alone run, as MASTER."""
+        if not self.b.running:
+            self.b.start()
+        if self.a.running:
+            self.a.stop()
+        self.b.wait_for_state("MASTER", self.pair.master_down_ns(self.pair.skew_b) / 1e9 + PATIENCE_S)
+
+    def prober(self, watch: Callable[[Progress], None] | None = None) -> Prober:
+        """Probe every shared address from the client."""
+        return Prober([host.port for host in self.hosts.values()], self.client, ADDRESSES, watch)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that happens to the pair."""
+
+    name: str
+    told: str
+    """What happens, in a few words."""
+    winner: str
+    """Who answers in the end."""
+    strike: Callable[[Scene], int]
+    """Make it happen and return its instant."""
+    bound: Callable[[Pair], Bound]
+    prepare: Callable[[Scene], None] = Scene.settle
+    repair: Callable[[Scene], object] = Scene.settle
+    loser_state: str | None = None
+    """The state that the other host must be in afterwards; None where it is not running or may believe what it likes."""
+
+
+def _start_better(scene: Scene) -> int:
+    # The bound counts from the moment the daemon listens; how fast Python starts is not the protocol's affair.
+    scene.a.start(wait=False)
+    return scene.a.wait_until_listening()
+
+
+def _block(scene: Scene) -> int:
+    return scene.a.port.block()
+
+
+def _unblock(scene: Scene) -> None:
+    scene.a.port.unblock()
+    scene.settle()
+
+
+def _mend(scene: Scene) -> None:
+    scene.a.port.mend()
+    # Linux drops the interface's IPv6 addresses with the link.
+    scene.a.namespace.ip("addr replace 2001:db8::1/64 dev eth0")
+    scene.settle()
+
+
+CASES = (
+    Case(
+        "clean stop",
+        "SIGTERM to the MASTER",
+        "b",
+        lambda scene: scene.a.stop(),
+        lambda _pair: AT_ONCE,
+        repair=Scene.settle_without_a,
+    ),
+    Case(
+        "better host returns",
+        "the better host starts again",
+        "a",
+        _start_better,
+        lambda pair: pair.preemption,
+        prepare=Scene.settle_without_a,
+        loser_state="BACKUP",
+    ),
+    Case(
+        "link cut",
+        "the MASTER's link goes down",
+        "b",
+        lambda scene: scene.a.port.cut(),
+        lambda pair: pair.crash,
+        repair=_mend,
+        loser_state="INIT",
+    ),
+    Case("port blocked", "the MASTER's switch port goes silent", "b", _block, lambda pair: pair.crash, repair=_unblock),
+    Case("kill -9", "the MASTER's daemon is killed", "b", lambda scene: scene.a.kill(), lambda pair: pair.crash),
+)
+
+
+def play(scene: Scene, case: Case, audience: Audience | None = None) -> list[Result]:
+    """Play one case and return its results, one for each shared address."""
+    audience = audience or Silence()
+    bound = case.bound(scene.pair)
+    case.prepare(scene)
+    audience.begin(case, bound.latest_ns / 1e9 + BEFORE_S + AFTER_S)
+    faults: list[str] = []
+    with scene.prober(audience.progress) as prober:
+        prober.wait_for_owner("a" if case.prepare is Scene.settle else "b", PATIENCE_S)
+        prober.wait_for_time(BEFORE_S)
+        at = case.strike(scene)
+        audience.struck(at)
+        try:
+            prober.wait_for_owner(case.winner, bound.latest_ns / 1e9 + PATIENCE_S)
+        except TimeoutError as error:
+            faults.append(str(error))
+        prober.wait_for_time(AFTER_S)
+        faults += _faults(scene, case)
+        traces = prober.stop()
+    try:
+        case.repair(scene)
+    except (TimeoutError, RuntimeError) as error:
+        faults.append(f"afterwards: {error}")
+    results = []
+    for address in ADDRESSES:
+        one = result(case.name, bound, traces[address], at, case.winner)
+        results.append(replace(one, strip=strip(traces[address], at), faults=(*one.faults, *faults)))
+    audience.end(results)
+    return results
+
+
+def _faults(scene: Scene, case: Case) -> list[str]:
+    faults = []
+    known = neighbours(scene.client.namespace)
+    for address in ADDRESSES:
+        mac = known[address].mac if address in known else None
+        if mac != VIRTUAL_MAC:
+            faults.append(f"the client knows {address} at {mac}, not at {VIRTUAL_MAC}")
+    if (port := scene.stage.lan.port_of(VIRTUAL_MAC)) != case.winner:
+        faults.append(f"the switch has the virtual MAC on the port of {port}")
+    loser = scene.a if case.winner == "b" else scene.b
+    if (state := scene.hosts[case.winner].state_of()) != "MASTER":
+        faults.append(f"{case.winner} is {state}, not MASTER")
+    if case.loser_state and (state := loser.state_of()) != case.loser_state:
+        faults.append(f"{loser.label} is {state}, not {case.loser_state}")
+    return faults
+
+
+def strip(trace: Trace, event: int) -> str:
+    """Draw a trace, a sign for each 50 ms; `|` stands where the event was."""
+    signs = []
+    before: set[str] = set()
+    for start in range(trace.start, trace.end, CELL_NS):
+        if start <= event < start + CELL_NS:
+            signs.append("|")
+        hosts = {answer.host for answer in trace.between(start, start + CELL_NS - 1)}
+        signs.append(sign(before, hosts))
+        before = hosts
+    return "".join(signs)
+
+
+def sign(before: set[str], hosts: set[str]) -> str:
+    """Return the sign of one cell: who answered, the newcomer where a handover was, `#` for two, `.` for nobody."""
+    if not hosts:
+        return NOBODY
+    newcomers = hosts if len(hosts) == 1 else hosts - before
+    return next(iter(newcomers)) if len(newcomers) == 1 else BOTH
