@@ -75,6 +75,11 @@ class Fencing:
         if self._fence is not None and name in self._slots:
             self._fence.deadlines.close_slot(self._slots[name])
 
+    def is_fenced(self, name: str) -> bool:
+        """Tell whether the fence is on a carp interface of its own."""
+        link = self._links.get(name)
+        return self._fence is not None and link is not None and link.index not in self._incomplete
+
     def describe(self, name: str, now: Instant) -> dict[str, Any]:
         """Return the state for the status document."""
         if self._fence is None or name not in self._slots:

@@ -188,8 +188,8 @@ async def _serve(
     reloader = None
     result = DONE
     try:
-        await control.start()
         await runtime.start(configuration)
+        await control.start()
         reloader = asyncio.create_task(_reload_when_told(reloads, arguments, runtime, link_group))
         await stopping.wait()
     except StartError as error:

@@ -1,5 +1,6 @@
 """Who owns which addresses on this host: takes and releases, on the worker thread, the newest wish only."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,21 +12,28 @@ from ..linux.worker import Urgency, Worker
 from ..protocol.events import Event, TakeFailed, Taken
 from ..protocol.values import InterfaceAddress
 
+LINK_DOWN_AFTER_S = 0.05
 _OVERTAKEN = object()
 
 
 class Ownership:
     """Carries out Take and Release.
 
+    `report` gets the results; `fenced` tells whether nothing passes through an interface that is not MASTER.
+
     A wish that a newer one has overtaken before the thread came to it is not carried out, and its result is not reported.
     """
 
-    def __init__(self, worker: Worker, table: LinkTable, report: Callable[[Event], None]) -> None:
+    def __init__(
+        self, worker: Worker, table: LinkTable, report: Callable[[Event], None], fenced: Callable[[str], bool]
+    ) -> None:
         self.links: dict[str, CarpLink] = {}
         """The interfaces that exist now, by name."""
         self._worker = worker
         self._table = table
         self._report = report
+        self._fenced = fenced
+        self._loop = asyncio.get_running_loop()
         self._generations: dict[str, int] = {}
         self._wanted: dict[str, tuple[InterfaceAddress, ...]] = {}
         self._pending: Counter[str] = Counter()
@@ -74,13 +82,24 @@ class Ownership:
             if link is None:
                 continue
             generation = self._next(name)
-            for urgency, job in ((Urgency.RELEASE, link.release), (Urgency.LINK_DOWN, link.down)):
-                self._pending[name] += 1
-                self._worker.submit(urgency, self._unless_overtaken(name, generation, job), partial(self._released, name))
+            self._submit(name, generation, Urgency.RELEASE, link.release)
+            # It holds the kernel's lock for 15 ms, in which nobody on this host can take anything; but an unfenced link
+            # would go on to send MLD reports from the shared MAC.
+            delay_s = LINK_DOWN_AFTER_S if self._fenced(name) else 0
+            self._pending[name] += 1
+            self._loop.call_later(delay_s, self._link_down, name, generation, link)
 
     def abandon(self, name: str) -> None:
         """Do nothing more for this interface: it is going away."""
         self._next(name)
+
+    def _link_down(self, name: str, generation: int, link: CarpLink) -> None:
+        self._pending[name] -= 1
+        self._submit(name, generation, Urgency.LINK_DOWN, link.down)
+
+    def _submit(self, name: str, generation: int, urgency: Urgency, job: Callable[[Netlink], None]) -> None:
+        self._pending[name] += 1
+        self._worker.submit(urgency, self._unless_overtaken(name, generation, job), partial(self._released, name))
 
     def _released(self, name: str, _result: object) -> None:
         self._pending[name] -= 1

@@ -31,7 +31,7 @@ from .chronicle import Chronicle
 from .fencing import Fencing
 from .hardware import Hardware, Port
 from .lateness import Lateness
-from .ownership import Ownership
+from .ownership import LINK_DOWN_AFTER_S, Ownership
 from .reconcile import Reconciler
 
 PACKETS_PER_ROUND = 128
@@ -56,7 +56,7 @@ class Runtime:
         self.engine = Engine(journal.reserve_counter(), random.Random())  # noqa: S311
         self.worker = Worker()
         self._table = LinkTable()
-        self.ownership = Ownership(self.worker, self._table, self.handle)
+        self.ownership = Ownership(self.worker, self._table, self.handle, fencing.is_fenced)
         keeper = sysctl.Keeper()
         self.hardware = Hardware(self.worker, journal, self.ownership, self._table, fencing, keeper, self._watch, self._unwatch)
         self.lateness = Lateness()
@@ -111,6 +111,8 @@ class Runtime:
         self._reconciler.stop()
         self._loop.remove_reader(self._timer.fileno())
         self._loop.remove_reader(self._monitor.fileno())
+        # Deleting links holds the kernel's lock: whoever takes over first has it first.
+        await asyncio.sleep(LINK_DOWN_AFTER_S)
         await self.hardware.undo()
         self.worker.stop()
         self._timer.close()

@@ -1,4 +1,4 @@
-"""What goes into an election: this host's standing, the intervals, who is preferred if all is equal, how patient peers are."""
+"""What goes into an election: this host's standing, the intervals, and who is preferred if all is equal."""
 
 from .dialect import CounterRule, DemotionRule, TieRule
 from .interval import MASTER_DOWN_INTERVALS, advertisement_interval_ns, election_interval_ns, master_down_ns
@@ -6,13 +6,8 @@ from .packet import Advertisement
 from .parameters import InterfaceParameters
 from .sending import effective_skew
 from .table import Preference, Standing
-from .values import NANOSECONDS_PER_MILLISECOND, NEVER, Family
+from .values import Family, Instant
 from .vhost import Timing, VirtualHost
-
-_LEAST_MARGIN_NS = NANOSECONDS_PER_MILLISECOND
-_MARGIN_DIVISOR = 64
-_FAMILY_TRUSTED_AFTER = 3
-"""Equal advertisements of the other family alone, after which that one decides ties."""
 
 
 def standing(parameters: InterfaceParameters, advskew: int, demote: int, *, preempt: bool) -> Standing:
@@ -42,7 +37,13 @@ def timing(parameters: InterfaceParameters, advskew: int, demote: int) -> Timing
 
 
 def prefer(
-    parameters: InterfaceParameters, vhost: VirtualHost, family: Family, own: bytes, other: bytes, heard: Advertisement
+    parameters: InterfaceParameters,
+    vhost: VirtualHost,
+    family: Family,
+    own: bytes,
+    other: bytes,
+    heard: Advertisement,
+    now: Instant,
 ) -> Preference:
     """Tell who stays MASTER if all else is equal; `own` and `other` are the packed sources.
 
@@ -52,11 +53,11 @@ def prefer(
     if rule is TieRule.YIELD:
         return Preference.THERE
     if vhost.families and family is not vhost.families[0]:
-        vhost.other_family_run += 1
-        if vhost.other_family_run < _FAMILY_TRUSTED_AFTER:
+        # Unless it has been silent for so long that it must be filtered somewhere.
+        if now - max(vhost.since, vhost.decided_at) < vhost.timing.master_down_ns:
             return Preference.LATER
     else:
-        vhost.other_family_run = 0
+        vhost.decided_at = now
     if rule is TieRule.LOWER_SOURCE_BYTES_REVERSED:
         own, other = own[::-1], other[::-1]
     if own != other and any(own) and any(other):
@@ -64,35 +65,3 @@ def prefer(
     if parameters.dialect.counter is not CounterRule.OWN or not vhost.sent_counters:
         return Preference.NEITHER
     return Preference.HERE if vhost.sent_counters[-1] < heard.counter else Preference.THERE
-
-
-class PeerPatience:
-    """How long the most impatient peer of a carp interface waits for a silent MASTER.
-
-    That is a peer with the same advbase and advskew 0, or a faster one that was heard or was configured. With advbase 0
-    nothing is known of a peer until it is heard, and it is taken for as patient as this host.
-    """
-
-    def __init__(self, parameters: InterfaceParameters) -> None:
-        self._fastest_heard_ns: int = NEVER
-        self.change(parameters)
-
-    def change(self, parameters: InterfaceParameters) -> None:
-        """Follow changed parameters."""
-        least_skew = 0 if parameters.advbase else min(node.advskew for node in parameters.nodes)
-        self._usual_ns = master_down_ns(parameters.advbase, least_skew, triples_skew=False)
-        self._configured_ns = parameters.peer_master_down_ns
-
-    def learn(self, heard: Advertisement, own: Timing) -> None:
-        """Remember a faster peer. With one that is hardly slower than our advertisements no fence could stay open."""
-        patience_ns = master_down_ns(heard.advbase, heard.advskew, triples_skew=False)
-        if 2 * patience_ns >= 3 * own.advertisement_ns:
-            self._fastest_heard_ns = min(self._fastest_heard_ns, patience_ns)
-
-    @property
-    def holds_ns(self) -> int:
-        """How long after an advertisement no peer takes over, less a margin for drifting clocks and frames on their way."""
-        patience_ns = self._configured_ns
-        if patience_ns is None:
-            patience_ns = min(self._usual_ns, self._fastest_heard_ns)
-        return patience_ns - max(_LEAST_MARGIN_NS, patience_ns // _MARGIN_DIVISOR)

@@ -34,7 +34,8 @@ from .vhost import KnownMaster, Rivalry, VirtualHost
 SEND_ERROR_DEMOTION_NS = 60 * NANOSECONDS_PER_SECOND
 """A BACKUP sends nothing and so cannot see its sends succeed again: the demotion ends by itself (PROTOCOL.md 11.3)."""
 TAKE_FAILED_DEMOTION_NS = 60 * NANOSECONDS_PER_SECOND
-_REASSERTIONS_PER_INTERVAL = 4
+_REASSERTION_SPACING_NS = 25 * NANOSECONDS_PER_MILLISECOND
+"""A flood of replays is answered this rarely."""
 _RIVAL_AFTER_NS = 100 * NANOSECONDS_PER_MILLISECOND
 _DEFEND_EVERY_NS = 10 * NANOSECONDS_PER_SECOND
 
@@ -57,7 +58,6 @@ class CarpInterface:
         self._host = host
         self.last_claim: Claim | None = None
         self._defended_at: Instant | None = None
-        self._patience = election.PeerPatience(parameters)
         self._send_errors = SendErrors(len(parameters.nodes))
         self._packed_addresses = dict.fromkeys(Family, b"")
         self.vhosts = [
@@ -171,13 +171,13 @@ class CarpInterface:
         if self.parameters.dialect.counter is CounterRule.FOLLOW:
             vhost.follow_counter = int.from_bytes(heard.counter)
         if not heard.is_bow_out:
-            self._patience.learn(heard, vhost.timing)
+            vhost.patience.learn(heard, vhost.timing.advertisement_ns)
         demote = heard.demote if self.parameters.dialect.hears_demote_byte else 0
         other = Heard(
             election_interval_ns(heard.advbase, heard.advskew),
             demote,
             heard.is_bow_out,
-            election.prefer(self.parameters, vhost, family, self.source(family), source, heard),
+            election.prefer(self.parameters, vhost, family, self.source(family), source, heard, round_.now),
         )
         vhost.known_masters[family] = KnownMaster(source, heard.advbase, heard.advskew, heard.demote, arrival)
         former, since = vhost.state, vhost.since
@@ -217,11 +217,6 @@ class CarpInterface:
             mask = sum(1 << rank for rank, one in enumerate(self.vhosts) if one.state is State.MASTER)
             round_.actions.append(SetMask(self.name, mask))
 
-    @property
-    def holds_ns(self) -> int:
-        """How long after an advertisement of this host no peer takes over."""
-        return self._patience.holds_ns
-
     def was_stalled(self, vhost: VirtualHost, gap_ns: int, now: Instant) -> bool:
         """Tell whether this host slept too long, for `gap_ns` as far as is known, to trust what it knows.
 
@@ -229,7 +224,7 @@ class CarpInterface:
         master-down timer than the timer is long may have lost the newest advertisements.
         """
         if vhost.state is State.MASTER:
-            return max(gap_ns, now - vhost.advertised_at) >= self.holds_ns
+            return max(gap_ns, now - vhost.advertised_at) >= vhost.patience.holds_ns
         return gap_ns >= vhost.timing.master_down_ns
 
     def send_result(self, error: bool, round_: Round) -> None:
@@ -275,7 +270,7 @@ class CarpInterface:
 
     def _advertise(self, vhost: VirtualHost, round_: Round, *, bow_out: bool = False) -> None:
         demote = self.demote
-        holds_ns = 0 if bow_out else self.holds_ns
+        holds_ns = 0 if bow_out else vhost.patience.holds_ns
         vhost.advertised_at = round_.now
         for family in vhost.families:
             counter = next_counter(self.parameters.dialect, vhost, self._host.counter, self._host.rng)
@@ -294,9 +289,13 @@ class CarpInterface:
             round_.actions.append(Send(self.name, vhost.vhid, family, packet, holds_ns))
 
     def _reassert(self, vhost: VirtualHost, round_: Round) -> None:
-        """Advertise and announce, but not for each packet of a flood of replays."""
-        shortest_ns = vhost.timing.advertisement_ns // _REASSERTIONS_PER_INTERVAL
-        if vhost.reasserted_at is not None and round_.now - vhost.reasserted_at < shortest_ns:
+        """Advertise and announce at once; what would come too soon after the last time comes a little later.
+
+        A rival sends a frame for each family, and its last one is what the switches remember.
+        """
+        spacing_ns = min(_REASSERTION_SPACING_NS, vhost.timing.advertisement_ns // 4)
+        if vhost.reasserted_at is not None and round_.now - vhost.reasserted_at < spacing_ns:
+            vhost.advertise_sooner(Instant(vhost.reasserted_at + spacing_ns))
             return
         vhost.reasserted_at = round_.now
         if vhost is self.leader:
@@ -327,9 +326,9 @@ class CarpInterface:
         vhost.rivalry = Rivalry(source, round_.now, stayed)
         self.statistics.rivals_heard += 1
         self._host.statistics.rivals_heard += 1
-        outcome = "this host stays" if stayed else "this host yields"
-        detail = f"advbase {heard.advbase} advskew {heard.advskew} demote {heard.demote}; {outcome}"
-        round_.actions.append(Notice(self.name, vhost.vhid, Note.RIVAL, detail, source))
+        if stayed:
+            detail = f"advbase {heard.advbase} advskew {heard.advskew} demote {heard.demote}; this host stays"
+            round_.actions.append(Notice(self.name, vhost.vhid, Note.RIVAL, detail, source))
 
     def _watch_families(self, vhost: VirtualHost, family: Family, round_: Round) -> None:
         """Notice that one of two families is filtered somewhere: with one timer nothing else would show it."""
@@ -350,10 +349,10 @@ class CarpInterface:
         for family in Family:
             first = next((one for one in parameters.addresses if family_of(one) is family), None)
             self._packed_addresses[family] = first.ip.packed if first is not None else b""
-        self._patience.change(parameters)
         demote = self.demote
         for vhost in self.vhosts:
             vhost.timing = election.timing(parameters, vhost.node.advskew, demote)
+            vhost.patience.change(parameters, vhost.node.advskew)
             vhost.families = parameters.families
             vhost.one_master_down_timer = parameters.dialect.one_master_down_timer
 

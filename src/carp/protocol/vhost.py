@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from .actions import Reason
 from .auth import Authenticator
 from .parameters import Node
+from .patience import PeerPatience
 from .schedule import Schedule
 from .table import NO_ONE, Effect, Heard, Input, Row, Standing, choose
 from .values import Family, Instant, State
@@ -73,6 +74,7 @@ class VirtualHost:
         self.known_masters: dict[Family, KnownMaster] = {}
         self.rivalry: Rivalry | None = None
         self.timing = Timing(0, 0)
+        self.patience = PeerPatience()
         self.families: tuple[Family, ...] = ()
         self.one_master_down_timer = True
         self.last_heard: dict[Family, Instant] = {}
@@ -81,8 +83,8 @@ class VirtualHost:
         self.sent_counters: deque[bytes] = deque(maxlen=_REMEMBERED_COUNTERS)
         self.follow_counter: int | None = None
         """The last counter that was received, for the dialects that go on from there."""
-        self.other_family_run = 0
-        """Equal advertisements in a row of the family that does not decide ties."""
+        self.decided_at = now
+        """When an advertisement of the family that decides ties was heard last."""
         self.advertised_at = now
         """When the last advertisement was made, sent or not."""
         self.reasserted_at: Instant | None = None
@@ -135,6 +137,13 @@ class VirtualHost:
         self._advertise_due = None
         self._arm_advertise(now, None)
 
+    def advertise_sooner(self, at: Instant) -> None:
+        """Let the next advertisement go out at `at`, if it were later, and the addresses be announced with it."""
+        self._announce_in = 1
+        if self._advertise_due is None or at < self._advertise_due:
+            self._advertise_due = at
+            self._timers.advertise.set(self, at)
+
     def known_master(self, now: Instant) -> KnownMaster | None:
         """Return who was heard as MASTER within the master-down time, by the family that decides ties if it can be."""
         for family in self.families:
@@ -172,7 +181,9 @@ class VirtualHost:
         self._schedule_master_down()
 
     def _heard_master(self, now: Instant, family: Family | None) -> None:
-        self._jitter_ns = 0
+        # What an equal MASTER sent before it yielded too does not take away the extra that tells both apart.
+        if now - self.since > self.timing.advertisement_ns // 2:
+            self._jitter_ns = 0
         if family is not None:
             self.last_heard[family] = max(now, self.last_heard.get(family, now))
         self._schedule_master_down()
@@ -191,7 +202,6 @@ class VirtualHost:
         self._advertise_due = None
         self._announce_in = 0
         self._jitter_ns = 0
-        self.other_family_run = 0
 
     def _announce_later(self, _now: Instant, _family: Family | None) -> None:
         self._announce_in = _SECOND_ANNOUNCEMENT_AFTER
