@@ -53,11 +53,15 @@ def prefer(
     if rule is TieRule.YIELD:
         return Preference.THERE
     if vhost.families and family is not vhost.families[0]:
-        # Unless it has been silent for so long that it must be filtered somewhere.
-        if now - max(vhost.since, vhost.decided_at) < vhost.timing.master_down_ns:
+        # Unless this one alone has come for so long that the other must be filtered somewhere.
+        since, last = vhost.undecided or (now, now)
+        if now - last > vhost.timing.master_down_ns:
+            since = now
+        vhost.undecided = (since, now)
+        if now - since < vhost.timing.master_down_ns:
             return Preference.LATER
     else:
-        vhost.decided_at = now
+        vhost.undecided = None
     if rule is TieRule.LOWER_SOURCE_BYTES_REVERSED:
         own, other = own[::-1], other[::-1]
     if own != other and any(own) and any(other):

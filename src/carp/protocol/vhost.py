@@ -83,8 +83,8 @@ class VirtualHost:
         self.sent_counters: deque[bytes] = deque(maxlen=_REMEMBERED_COUNTERS)
         self.follow_counter: int | None = None
         """The last counter that was received, for the dialects that go on from there."""
-        self.decided_at = now
-        """When an advertisement of the family that decides ties was heard last."""
+        self.undecided: tuple[Instant, Instant] | None = None
+        """The first and the last of a run of equal advertisements of the family that does not decide ties, alone."""
         self.advertised_at = now
         """When the last advertisement was made, sent or not."""
         self.reasserted_at: Instant | None = None
@@ -202,6 +202,7 @@ class VirtualHost:
         self._advertise_due = None
         self._announce_in = 0
         self._jitter_ns = 0
+        self.undecided = None
 
     def _announce_later(self, _now: Instant, _family: Family | None) -> None:
         self._announce_in = _SECOND_ANNOUNCEMENT_AFTER
