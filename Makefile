@@ -31,7 +31,7 @@ unit: setup
 lab-test: setup
 	.venv/bin/pytest -n $(WORKERS) --dist worksteal tests/lab tests/interop
 
-# The long repetitions behind the figures in docs/figures.md; takes about an hour. SOAK_ARGS="-k clean_stop" runs a part.
+# The long repetitions; they print their figures at the end. SOAK_ARGS="-k clean_stop" runs a part.
 soak: setup
 	.venv/bin/pytest -m soak tests/soak --timeout 3600 -s $(SOAK_ARGS)
 

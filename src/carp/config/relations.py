@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeVar
 
+from carp.protocol.interval import advertisement_interval_ns
+from carp.protocol.values import NANOSECONDS_PER_SECOND
+
 from . import words
 from .errors import Collector, RefusedError, shown
 
@@ -39,6 +42,18 @@ def check_keys(name: str, table: Mapping[str, object], problems: Collector) -> N
         problems.add(
             (name, "demote-skew"), RefusedError("false, or advbase 1..254", fault="true needs an advbase of 1 or more")
         )
+    _check_patience(name, table, problems)
+
+
+def _check_patience(name: str, table: Mapping[str, object], problems: Collector) -> None:
+    """A peer that gives this host up between two of its advertisements cannot be meant."""
+    patience_s, advbase, advskew = table.get("peer-master-down"), table.get("advbase", 1), table.get("advskew", 0)
+    if not isinstance(patience_s, int | float) or type(advbase) is not int or type(advskew) is not int:
+        return
+    interval_s = advertisement_interval_ns(advbase, advskew) / NANOSECONDS_PER_SECOND
+    if patience_s <= interval_s:
+        fault = "not longer than the interval of this host's advertisements"
+        problems.add((name, "peer-master-down"), RefusedError(f"more than {interval_s:g} s", fault=fault))
 
 
 def check_shared(tables: Tables, problems: Collector) -> None:
