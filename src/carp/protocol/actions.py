@@ -29,7 +29,6 @@ class Reason(Enum):
 class Note(Enum):
     """Things worth a line in the log that change no state."""
 
-    ECHO = "own advertisements come back"
     RIVAL = "another host is MASTER too"
     CLAIMED = "another host claims an address"
     FAMILY_SILENT = "one address family is silent"

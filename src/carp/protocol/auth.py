@@ -122,50 +122,52 @@ class DigestSet:
         return cls(accept[0], accept)
 
 
+@dataclass(frozen=True, slots=True)
+class _Former:
+    """Digests that were replaced: sent until one moment, accepted until a later one."""
+
+    digests: DigestSet
+    until_sending: Instant
+    until_accepting: Instant
+
+
 class Authenticator:
     """Digests of one virtual host through changes of key and address list.
 
-    Differs: no BSD can change either without a split. For one grace the former digest goes on being sent and for two it goes
-    on being accepted, so that hosts may be changed in any order within one grace (docs/differences.md).
+    Differs: no BSD can change either without a split. For one grace the former digest goes on being sent and for two it
+    goes on being accepted, so that hosts may be changed in any order within one grace (docs/differences.md).
     """
 
-    __slots__ = ("_current", "_former", "_until_accepting", "_until_sending")
+    __slots__ = ("_current", "_former")
 
     def __init__(self, digests: DigestSet) -> None:
         self._current = digests
-        self._former: DigestSet | None = None
-        self._until_sending = Instant(0)
-        self._until_accepting = Instant(0)
+        self._former: list[_Former] = []
 
     def replace(self, digests: DigestSet, now: Instant, grace_ns: int) -> None:
-        """Change the digests at `now`; the former ones stay for the grace. A grace of 0 drops them at once."""
+        """Change the digests at `now`; the former ones stay for the grace. A grace of 0 drops them all at once."""
         if grace_ns <= 0:
-            self._former = None
-        elif self._former is None or now >= self._until_sending:
-            self._former = self._current
-            self._until_sending = Instant(now + grace_ns)
-            self._until_accepting = Instant(now + 2 * grace_ns)
-        # Within a running grace the peers still hold the oldest digest: it stays the former one.
+            self._former = []
+        else:
+            self._former = [one for one in self._former if now < one.until_accepting]
+            self._former.append(_Former(self._current, Instant(now + grace_ns), Instant(now + 2 * grace_ns)))
         self._current = digests
 
     def in_grace(self, now: Instant) -> bool:
-        """Tell whether the former digest is still the one that is sent."""
-        return self._former is not None and now < self._until_sending
+        """Tell whether a former digest is still the one that is sent."""
+        return self._sending(now) is not self._current
 
     def sign(self, counter: bytes, now: Instant) -> bytes:
         """Return the digest to send with these 8 counter bytes."""
-        if self._former is not None and now < self._until_sending:
-            return self._former.send.of(counter)
-        return self._current.send.of(counter)
+        return self._sending(now).send.of(counter)
 
     def verify(self, counter: bytes, digest: bytes, now: Instant) -> bool:
         """Tell whether a received digest is one of those accepted, in constant time for each."""
-        for one in self._current.accept:
-            if hmac.compare_digest(one.of(counter), digest):
-                return True
-        if self._former is None:
-            return False
-        if now >= self._until_accepting:
-            self._former = None
-            return False
-        return any(hmac.compare_digest(one.of(counter), digest) for one in self._former.accept)
+        if self._former:
+            self._former = [one for one in self._former if now < one.until_accepting]
+        accepted = (self._current, *(one.digests for one in self._former))
+        return any(hmac.compare_digest(form.of(counter), digest) for one in accepted for form in one.accept)
+
+    def _sending(self, now: Instant) -> DigestSet:
+        """Return the oldest digests whose time is not over: the peers that were not changed yet know no newer ones."""
+        return next((one.digests for one in self._former if now < one.until_sending), self._current)

@@ -178,6 +178,9 @@ class Engine:
             if not any(one.parameters.carpdev == event.parent for one in self._interfaces.values()):
                 return DropReason.BAD_INTERFACE, datagram.source, heard.vhid
             return DropReason.BAD_VHID, datagram.source, heard.vhid
+        if event.family not in vhost.families:
+            # The digest does not cover the IP header: a copy of an advertisement in another family is no second one.
+            return DropReason.BAD_VHID, datagram.source, heard.vhid
         interface.statistics.received[event.family] += 1
         reason = interface.hear(vhost, event.family, datagram.source, heard, event.arrival, round_)
         return None if reason is None else (reason, datagram.source, heard.vhid)

@@ -113,7 +113,10 @@ class CarpInterface:
         """Start or suspend the virtual hosts, as the parent and the switches demand; a bad parent demotes."""
         why = self.not_ready()
         for vhost in self.vhosts:
-            self.run(vhost, Input.NOT_READY if why else Input.READY, round_, detail=why)
+            if why and not self._host.parameters.allow:
+                self.run(vhost, Input.STOP, round_, detail=why)
+            else:
+                self.run(vhost, Input.NOT_READY if why else Input.READY, round_, detail=why)
         fact = f"{self.name} carpdev"
         if self._host.parameters.allow and not (self.parent.present and self.parent.up):
             if not self._host.demotions.holds(fact):

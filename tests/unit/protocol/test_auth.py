@@ -215,4 +215,17 @@ class TestGrace:
         authenticator.replace(NEWER, Instant(GRACE), GRACE)
         assert self.sends(authenticator, GRACE + 1) is NEW
         assert self.accepts(authenticator, NEWER, GRACE + 1)
-        assert not self.accepts(authenticator, OLD, GRACE + 1)
+        assert self.accepts(authenticator, OLD, 2 * GRACE - 1)
+        assert not self.accepts(authenticator, OLD, 2 * GRACE)
+
+    def test_changes_within_a_grace_are_sent_one_after_another(self):
+        """A second change within the grace of a first keeps the middle digest: each is sent and accepted for its own time."""
+        authenticator = Authenticator(OLD)
+        authenticator.replace(NEW, Instant(0), GRACE)
+        authenticator.replace(NEWER, Instant(GRACE // 2), GRACE)
+        assert self.sends(authenticator, GRACE - 1) is OLD
+        assert self.sends(authenticator, GRACE) is NEW
+        assert self.sends(authenticator, GRACE // 2 + GRACE) is NEWER
+        for digests in (OLD, NEW, NEWER):
+            assert self.accepts(authenticator, digests, 2 * GRACE - 1)
+        assert not self.accepts(authenticator, NEW, 2 * GRACE + GRACE // 2)

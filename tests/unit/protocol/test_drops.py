@@ -193,3 +193,15 @@ def test_a_flood_of_wrong_packets_changes_nothing():
         bench.hear(peer.wrong(reason, IPV4), IPV4)
     assert bench.snapshot() == before
     assert bench.engine.statistics.dropped.total() == len(reasons)
+
+
+def test_copy_in_a_family_without_addresses():
+    """The digest does not cover the IP header: an IPv6 copy of an IPv4 advertisement moves nothing on an IPv4-only host."""
+    interface = carp_interface(dialect="netbsd")
+    bench, peer = Bench(interface), Peer.of(interface)
+    bench.hear(peer.advertisement())
+    waits = bench.vhost().expected_master_down()
+    bench.run_for(milliseconds(100))
+    (drop,) = only(Drop, bench.hear(peer.advertisement(IPV6), IPV6))
+    assert drop.reason is DropReason.BAD_VHID
+    assert bench.vhost().expected_master_down() == waits

@@ -6,7 +6,7 @@ from carp.protocol.actions import Note, Notice, Reason, Release, Send, Transitio
 from carp.protocol.events import Forced, ParentChanged, Shutdown
 from carp.protocol.packet import parse_ip
 from carp.protocol.values import Family, State
-from carp.testing.bench import Bench, advertisements, only
+from carp.testing.bench import Bench, advertisements, only, read
 from carp.testing.clock import seconds
 from carp.testing.hosts import (
     DUAL_STACK,
@@ -155,6 +155,12 @@ class TestAllow:
         assert (bench.state(1), bench.state(2)) == (State.INIT, State.INIT)
         assert "not allowed" in only(Transition, actions)[0].detail
         assert bench.run_for(seconds(10)) == []
+
+    def test_off_bows_out(self):
+        """A MASTER that is not allowed any more hands over: its parent works."""
+        bench = master()
+        actions = bench.reconfigure(carp_interface(), allow=False)
+        assert [read(send).is_bow_out for send in only(Send, actions)] == [True]
 
     def test_on_again(self):
         """With allow on again they begin as BACKUP."""

@@ -9,7 +9,7 @@ from carp.protocol.statistics import Statistics
 from carp.protocol.values import Family, State
 from carp.testing.bench import Bench, advertisements, only
 from carp.testing.clock import seconds
-from carp.testing.hosts import DUAL_STACK, VIP4, carp_interface
+from carp.testing.hosts import DUAL_STACK, VIP4, carp_interface, parent_down
 from carp.testing.lan import VirtualLan
 from carp.testing.packets import Peer
 
@@ -100,7 +100,7 @@ class TestNodes:
         """All virtual hosts of an interface go to INIT with its parent, and the mask is empty."""
         bench = self.nodes()
         bench.run_for(seconds(5))
-        actions = bench.reconfigure(carp_interface(nodes=NODES), allow=False)
+        actions = bench.feed(parent_down())
         assert len(only(Transition, actions)) == 3
         assert only(SetMask, actions)[-1].mask == 0
         assert only(Send, actions) == []
