@@ -17,6 +17,7 @@ _RTMGRP_IPV6_IFADDR = 0x100
 _SO_RCVBUFFORCE = 33
 _RECEIVE_BUFFER_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 16
+_MESSAGES_PER_WRITE = 500
 _DUMP_TRIES = 5
 
 
@@ -44,34 +45,35 @@ class Netlink:
         self._sequence = count(1)
 
     def execute(self, batch: Iterable[bytes]) -> list[NetlinkError]:
-        """Send prepared messages in one write and wait for the last; return what the kernel refused, in order.
+        """Send prepared messages, up to 500 in one write, and wait for the last; return what the kernel refused, in order.
 
-        The kernel goes on after a refusal. Only the last message asks for an acknowledgement: errors come by themselves.
+        The kernel goes on after a refusal. Only the last message of a write asks for an acknowledgement: errors come by
+        themselves.
         """
-        patched = []
-        first = 0
-        for position, request in enumerate(batch):
-            sequence = next(self._sequence)
-            first = first or sequence
-            buffer = bytearray(request)
-            struct.pack_into("=I", buffer, 8, sequence)
-            patched.append((position, sequence, buffer))
-        if not patched:
-            return []
-        _, last, final = patched[-1]
-        flags = struct.unpack_from("=H", final, 6)[0]
-        struct.pack_into("=H", final, 6, flags | NLM_F_ACK)
-        self._socket.send(b"".join(buffer for _, _, buffer in patched))
-        return list(self._refusals(first, last))
+        requests = list(batch)
+        refused: list[NetlinkError] = []
+        for begin in range(0, len(requests), _MESSAGES_PER_WRITE):
+            refused += self._write(requests[begin : begin + _MESSAGES_PER_WRITE], begin)
+        return refused
 
-    def _refusals(self, first: int, last: int) -> Iterator[NetlinkError]:
+    def _write(self, requests: list[bytes], begin: int) -> list[NetlinkError]:
+        sequences = [next(self._sequence) for _ in requests]
+        buffers = [bytearray(request) for request in requests]
+        for buffer, sequence in zip(buffers, sequences, strict=True):
+            struct.pack_into("=I", buffer, 8, sequence)
+        flags = struct.unpack_from("=H", buffers[-1], 6)[0]
+        struct.pack_into("=H", buffers[-1], 6, flags | NLM_F_ACK)
+        self._socket.send(b"".join(buffers))
+        return list(self._refusals(sequences[0], sequences[-1], begin))
+
+    def _refusals(self, first: int, last: int, begin: int) -> Iterator[NetlinkError]:
         while True:
             for kind, _, sequence, body in messages(self._socket.recv(_CHUNK_BYTES)):
                 if kind != NLMSG_ERROR or not first <= sequence <= last:
                     continue
                 number = -struct.unpack_from("=i", body)[0]
                 if number:
-                    yield NetlinkError(number, sequence - first)
+                    yield NetlinkError(number, begin + sequence - first)
                 if sequence == last:
                     return
 

@@ -7,11 +7,12 @@ A host tells its `Engine` what happened (`events`) and when, and carries out wha
         ...
     wake_up_at = engine.next_deadline()
 
-Time is an argument everywhere: integer nanoseconds on one clock (`values.Instant`). The parts, from the wire upwards:
-`packet` reads and writes advertisements, `auth` makes and checks their digests, `dialect` lists what differs between the BSDs
-and ucarp, `interval` turns advbase and advskew into time, `table` is the state machine of a virtual host, `vhost` carries it
-out, `sending` makes its advertisements, `interface` groups virtual hosts on one carp interface, `demotion` knows why this
-host should not be MASTER, and `engine` runs them all.
+Time is an argument everywhere: integer nanoseconds on one clock (`values.Instant`). The parts, from the wire upwards: `packet`
+reads and writes advertisements, `auth` makes and checks their digests, `dialect` lists what differs between the BSDs and
+ucarp, `interval` turns advbase and advskew into time, `table` is the state machine of a virtual host, `vhost` carries it out,
+`election` weighs two hosts, `patience` knows how long peers wait, `sending` makes advertisements, `interface` groups virtual
+hosts on one carp interface, `demotion` knows why this host should not be MASTER, and `engine` runs them all.
 
-The sections named in docstrings are those of `docs/protocol.md`'s sources: PROTOCOL.md (behaviour) and WIRE.md (bytes).
+Docstrings name their sources: PROTOCOL.md is the behaviour of the BSDs as read from their kernels, WIRE.md what was confirmed on
+the wire, LINUX.md what was measured on Linux; DESIGN is the plan of this house. What they say for users is in `docs/`.
 """
