@@ -10,7 +10,7 @@ from pathlib import Path
 from .figures import Pair, Result, tally
 from .host import program
 from .netns import left_by, sweep
-from .scenes import CASES, Case, Scene, play
+from .scenes import CASES, Case, Scene, play, unfenced
 from .show import Show, choose
 
 
@@ -37,6 +37,8 @@ def _play_all(cases: list[Case], pair: Pair, repeat: int, show: Show) -> list[Re
     show.say(f"two hosts, advbase {pair.advbase}, advskew {pair.skew_a} and {pair.skew_b}; a sign in a strip is 50 ms")
     with Scene(pair) as scene:
         scene.settle()
+        for reason in unfenced(scene):
+            show.say(f"{reason}; that two hosts answer at once is only marked")
         for _ in range(repeat):
             for case in cases:
                 results += play(scene, case, show)

@@ -14,6 +14,8 @@ _ETH_P_ALL = 0x0003
 _BUFFER_BYTES = 16 << 20
 _SO_RCVBUFFORCE = 33
 _SO_TIMESTAMPNS = 35
+_SOL_PACKET = 263
+_PACKET_IGNORE_OUTGOING = 23
 _MAX_FRAMES = 50_000
 
 
@@ -27,6 +29,8 @@ class Capture:
         namespace = port.namespace if inside else port.lan.switch
         self._socket = namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+        # Set before the binding: on a hub the frames to the host would crowd out those from it.
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         self._socket.bind((port.interface if inside else port.switch_port, _ETH_P_ALL))
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._socket.setblocking(False)

@@ -60,7 +60,10 @@ AT_ONCE = Bound(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One case for one address. Times are nanoseconds; `faults` are sentences about behaviour that is wrong, not slow."""
+    """One case for one address. Times are nanoseconds; `faults` are sentences about behaviour that is wrong, not slow.
+
+    `unfenced` is true where a host has no fence: that two hosts answer is then marked, not wrong.
+    """
 
     case: str
     address: str
@@ -70,6 +73,7 @@ class Result:
     lost: int
     both: int
     strip: str = ""
+    unfenced: bool = False
     faults: tuple[str, ...] = ()
 
     @property
@@ -92,6 +96,8 @@ class Result:
         """One word."""
         if self.faults:
             return "WRONG"
+        if self.unfenced and self.both:
+            return "two owners"
         return "slow" if self.slow else "early" if self.early else "ok"
 
     def as_json(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Host a is better and both preempt. Each case starts from a settled scene, strike
 answers for every shared address; then the scene is repaired. What a case shows is measured by the client alone.
 """
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import Protocol, Self
 
 from .figures import AT_ONCE, Bound, Pair, Result, result
 from .host import Carp, Host
-from .measure import Trace
+from .measure import Trace, both_answered
 from .probe import Progress
 from .prober import Prober
 from .stage import SHARED, Stage, bare
@@ -63,12 +64,13 @@ class Silence:
 class Scene:
     """The LAN with its two hosts and the client; a context manager that leaves nothing behind."""
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, **global_keys: object) -> None:
         self.pair = pair
         self.stage = Stage()
         try:
             for label, advskew in (("a", pair.skew_a), ("b", pair.skew_b)):
-                self.stage.host(label, Carp(vhid=VHID, advbase=pair.advbase, advskew=advskew, addresses=SHARED), preempt=True)
+                carp = Carp(vhid=VHID, advbase=pair.advbase, advskew=advskew, addresses=SHARED)
+                self.stage.host(label, carp, preempt=True, **global_keys)
             self.client = self.stage.client
         except BaseException:
             self.stage.close()
@@ -133,6 +135,8 @@ class Case:
     repair: Callable[[Scene], object] = Scene.settle
     loser_state: str | None = None
     """The state that the other host must be in afterwards; None where it is not running or may believe what it likes."""
+    one_owner: bool = False
+    """Whether two hosts that answer at once are wrong behaviour, given a fence."""
 
 
 def _start_better(scene: Scene) -> int:
@@ -155,6 +159,33 @@ def _mend(scene: Scene) -> None:
     # Linux drops the interface's IPv6 addresses with the link.
     scene.a.namespace.ip("addr replace 2001:db8::1/64 dev eth0")
     scene.settle()
+
+
+def _stop(scene: Scene) -> int:
+    return scene.a.signal(signal.SIGSTOP)
+
+
+def _wake(scene: Scene) -> None:
+    """Let the replaced MASTER go on: it must step back before it takes over again, and nobody may be answered by both."""
+    said = len(scene.a.log_text())
+    with scene.prober() as prober:
+        prober.wait_for_owner("b", PATIENCE_S)
+        scene.a.signal(signal.SIGCONT)
+        scene.settle()
+        prober.wait_for_owner("a", PATIENCE_S)
+        prober.wait_for_time(AFTER_S)
+        traces = prober.stop()
+    if "MASTER -> BACKUP" not in scene.a.log_text()[said:]:
+        raise RuntimeError("after SIGCONT the replaced MASTER did not go to BACKUP first")
+    both = {address: both_answered(trace) for address, trace in traces.items()}
+    if any(both.values()) and not unfenced(scene):
+        raise RuntimeError(f"after SIGCONT two hosts answered: {both} ms")
+
+
+def unfenced(scene: Scene) -> list[str]:
+    """Say which host works without the fence, and why; empty where both have it."""
+    fences = {label: host.interface()["fence"] for label, host in scene.hosts.items() if host.running}
+    return [f"{label} has no fence: {fence['reason']}" for label, fence in fences.items() if fence["state"] == "unavailable"]
 
 
 CASES = (
@@ -183,9 +214,34 @@ CASES = (
         lambda pair: pair.crash,
         repair=_mend,
         loser_state="INIT",
+        one_owner=True,
     ),
-    Case("port blocked", "the MASTER's switch port goes silent", "b", _block, lambda pair: pair.crash, repair=_unblock),
-    Case("kill -9", "the MASTER's daemon is killed", "b", lambda scene: scene.a.kill(), lambda pair: pair.crash),
+    Case(
+        "port blocked",
+        "the MASTER's switch port goes silent",
+        "b",
+        _block,
+        lambda pair: pair.crash,
+        repair=_unblock,
+        one_owner=True,
+    ),
+    Case(
+        "kill -9",
+        "the MASTER's daemon is killed; the fence silences its host",
+        "b",
+        lambda scene: scene.a.kill(),
+        lambda pair: pair.crash,
+        one_owner=True,
+    ),
+    Case(
+        "SIGSTOP",
+        "the MASTER's daemon is stopped; the fence silences its host until SIGCONT",
+        "b",
+        _stop,
+        lambda pair: pair.crash,
+        repair=_wake,
+        one_owner=True,
+    ),
 )
 
 
@@ -196,6 +252,7 @@ def play(scene: Scene, case: Case, audience: Audience | None = None) -> list[Res
     case.prepare(scene)
     audience.begin(case, bound.latest_ns / 1e9 + BEFORE_S + AFTER_S)
     faults: list[str] = []
+    without = unfenced(scene)
     with scene.prober(audience.progress) as prober:
         prober.wait_for_owner("a" if case.prepare is Scene.settle else "b", PATIENCE_S)
         prober.wait_for_time(BEFORE_S)
@@ -215,7 +272,9 @@ def play(scene: Scene, case: Case, audience: Audience | None = None) -> list[Res
     results = []
     for address in ADDRESSES:
         one = result(case.name, bound, traces[address], at, case.winner)
-        results.append(replace(one, strip=strip(traces[address], at), faults=(*one.faults, *faults)))
+        told = [f"two hosts answered for {address} in {one.both} ms"] if case.one_owner and one.both and not without else []
+        drawn = strip(traces[address], at)
+        results.append(replace(one, strip=drawn, unfenced=bool(without), faults=(*one.faults, *told, *faults)))
     audience.end(results)
     return results
 

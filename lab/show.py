@@ -18,7 +18,7 @@ from .wait import now_ns
 
 HEADINGS = ("case", "family", "takeover ms", "bound ms", "longest gap ms", "probes lost", "both answered ms", "")
 _COLOURS = {"a": "green", "b": "blue", NOBODY: "red", BOTH: "magenta", "|": "bold yellow"}
-_VERDICT_COLOURS = {"ok": "green", "slow": "yellow", "early": "yellow", "WRONG": "bold red"}
+_VERDICT_COLOURS = {"ok": "green", "slow": "yellow", "early": "yellow", "two owners": "yellow", "WRONG": "bold red"}
 _NAME_WIDTH = 22
 _SECOND_NS = 1_000_000_000
 

@@ -13,6 +13,6 @@ ucarp, `interval` turns advbase and advskew into time, `table` is the state mach
 `election` weighs two hosts, `patience` knows how long peers wait, `sending` makes advertisements, `interface` groups virtual
 hosts on one carp interface, `demotion` knows why this host should not be MASTER, and `engine` runs them all.
 
-Docstrings name their sources: PROTOCOL.md is the behaviour of the BSDs as read from their kernels, WIRE.md what was confirmed on
-the wire, LINUX.md what was measured on Linux; DESIGN is the plan of this house. What they say for users is in `docs/`.
+Docstrings name their sources: PROTOCOL.md is the behaviour of the BSDs as read from their kernels, WIRE.md what was confirmed
+on the wire, LINUX.md what was measured on Linux; DESIGN is the plan of this house. What they say for users is in `docs/`.
 """
