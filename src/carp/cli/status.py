@@ -25,8 +25,9 @@ def _print_table(document: dict[str, Any]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False, markup=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in _COLUMNS:
         table.add_column(column, overflow="fold")
@@ -34,13 +35,15 @@ def _print_table(document: dict[str, Any]) -> None:
         for node in interface["nodes"]:
             row = _row(interface, node)
             style = _STATE_STYLES.get(node["state"], "")
-            table.add_row(*row[:3], f"[{style}]{row[3]}[/]", *row[4:])
+            cells = [Text(cell) for cell in row]
+            cells[_COLUMNS.index("state")].stylize(style)
+            table.add_row(*cells)
     if console.is_terminal:
         console.print(table)
     else:
         _print_plain(document)
     for line in (*_remarks(document), _summary(document["statistics"])):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _print_plain(document: dict[str, Any]) -> None:

@@ -82,7 +82,7 @@ class Chronicle:
             text += f", {address_text(notice.source)}"
         if notice.detail:
             text += f": {notice.detail}"
-        self._limited(level, text, (notice.interface, notice.vhid, notice.note, notice.detail), now)
+        self._limited(level, text, (notice.interface, notice.vhid, notice.note), now)
 
     def drop(self, drop: Drop, now: Instant) -> None:
         """Tell why a packet was refused."""

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import h11
 
+from .chronicle import logger
+
 _GROUP = "carp"
 _MODE = 0o660
 _PATIENCE_S = 10
+_CHECK_PATIENCE_S = 2
 _READ_BYTES = 1 << 16
 
 Handler = Callable[[], object]
@@ -33,13 +36,16 @@ class Control:
         self._path = path
         self._routes = routes
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.StreamWriter] = set()
+        self._conversations: set[asyncio.Task[None]] = set()
 
     def check(self) -> None:
         """Make sure that nobody else listens; raises SocketInUseError."""
         with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(_CHECK_PATIENCE_S)
             try:
                 probe.connect(str(self._path))
+            except TimeoutError:
+                pass  # somebody listens, and is stopped
             except OSError:
                 return
         raise SocketInUseError(f"{self._path} is in use by another carpd")
@@ -51,7 +57,7 @@ class Control:
         # Nobody may connect before the owner is set.
         former = os.umask(0o177)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, self._path)
+            self._server = await asyncio.start_unix_server(self._accept, self._path)
         finally:
             os.umask(former)
         with contextlib.suppress(KeyError):
@@ -62,13 +68,18 @@ class Control:
         """Close everything and remove the socket."""
         if self._server is not None:
             self._server.close()
-            for writer in list(self._connections):
-                writer.close()
+            for conversation in self._conversations:
+                conversation.cancel()
+            await asyncio.gather(*self._conversations, return_exceptions=True)
             await self._server.wait_closed()
             self._path.unlink(missing_ok=True)
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        conversation = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._conversations.add(conversation)
+        conversation.add_done_callback(self._conversations.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections.add(writer)
         connection = h11.Connection(h11.SERVER)
         try:
             async with asyncio.timeout(_PATIENCE_S):
@@ -79,7 +90,6 @@ class Control:
             with contextlib.suppress(h11.LocalProtocolError, OSError):
                 writer.write(_response(connection, error.error_status_hint, {"error": str(error)}))
         finally:
-            self._connections.discard(writer)
             with contextlib.suppress(OSError):
                 writer.close()
 
@@ -94,7 +104,7 @@ class Control:
             elif isinstance(event, h11.EndOfMessage):
                 assert request is not None
                 status, document = self._answer(request)
-                writer.write(_response(connection, status, document))
+                writer.write(_response(connection, status, document, with_body=request.method != b"HEAD"))
                 await writer.drain()
                 if connection.our_state is h11.MUST_CLOSE:
                     return
@@ -107,13 +117,18 @@ class Control:
         handler = self._routes.get(path)
         if handler is None:
             return 404, {"error": f"{path} is not known; there is {', '.join(sorted(self._routes))}"}
-        if request.method != b"GET":
+        if request.method not in (b"GET", b"HEAD"):
             return 405, {"error": f"{path} can be read only (GET)"}
-        return 200, handler()
+        try:
+            return 200, handler()
+        except Exception:
+            logger.exception("the answer to %s failed", path)
+            return 500, {"error": "carpd has a fault; its log has the details"}
 
 
-def _response(connection: h11.Connection, status: int, document: object) -> bytes:
+def _response(connection: h11.Connection, status: int, document: object, *, with_body: bool = True) -> bytes:
     body = json.dumps(document).encode() + b"\n"
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    parts = (h11.Response(status_code=status, headers=headers), h11.Data(data=body), h11.EndOfMessage())
+    response = h11.Response(status_code=status, headers=headers)
+    parts = (response, h11.Data(data=body), h11.EndOfMessage()) if with_body else (response, h11.EndOfMessage())
     return b"".join(connection.send(part) or b"" for part in parts)

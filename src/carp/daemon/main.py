@@ -33,6 +33,7 @@ from .runtime import Runtime, StartError
 
 DEFAULT_SOCKET = Path("/run/carp/carpd.sock")
 _DEFAULT_STATE_DIRECTORY = Path("/var/lib/carp")
+_SYSLOG = "/dev/log"
 _SWITCH_INTERVAL_S = 0.0005
 DONE, FAILED, WRONG = 0, 1, 2
 
@@ -87,12 +88,14 @@ def _load(arguments: argparse.Namespace) -> Configuration:
 def _start_log(*, syslog: bool) -> None:
     handler: logging.Handler = logging.StreamHandler()
     form = "carpd: %(message)s"
-    if syslog:
-        handler = logging.handlers.SysLogHandler("/dev/log", logging.handlers.SysLogHandler.LOG_DAEMON)
+    if syslog and Path(_SYSLOG).exists():
+        handler = logging.handlers.SysLogHandler(_SYSLOG, logging.handlers.SysLogHandler.LOG_DAEMON)
         form = f"carpd[{os.getpid()}]: %(message)s"
     handler.setFormatter(logging.Formatter(form))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    if syslog and not Path(_SYSLOG).exists():
+        logger.warning("warning: there is no %s: logging to stderr", _SYSLOG)
 
 
 def _run(arguments: argparse.Namespace, configuration: Configuration) -> int:

@@ -12,7 +12,7 @@ from ..linux.worker import Urgency, Worker
 from ..protocol.events import Event, TakeFailed, Taken
 from ..protocol.values import InterfaceAddress
 
-LINK_DOWN_AFTER_S = 0.05
+LINK_DOWN_AFTER_S = 0.1
 _OVERTAKEN = object()
 
 

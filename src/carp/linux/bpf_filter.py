@@ -30,7 +30,8 @@ _ICMPV6, _NEIGHBOUR_ADVERTISEMENT = 58, 136
 _SO_ATTACH_FILTER = 26
 _PACKET_OTHERHOST, _PACKET_OUTGOING = 3, 4
 _PACKET_TYPE = 0xFFFFF000 + 4
-_LD_WORD, _LD_HALF, _LD_BYTE, _JEQ, _RET = 0x20, 0x28, 0x30, 0x15, 0x06
+_VLAN_TAGGED = 0xFFFFF000 + 48
+_LD_WORD, _LD_HALF, _LD_BYTE, _JA, _JEQ, _RET = 0x20, 0x28, 0x30, 0x05, 0x15, 0x06
 
 
 class Instruction(NamedTuple):
@@ -84,10 +85,13 @@ def claims(addresses: Iterable[Address]) -> bytes:
     compare_v6 = [part for value in v6 for part in (Instruction(_JEQ, value, "", "+1"), Instruction(_RET, SNAP_BYTES))]
     return _assemble(
         (
+            Instruction(_LD_BYTE, _VLAN_TAGGED),
+            Instruction(_JEQ, 0, "+1"),
+            Instruction(_RET, 0),
             Instruction(_LD_HALF, 12),
             Instruction(_JEQ, ETHERTYPE_ARP, "+4"),
             Instruction(_JEQ, ETHERTYPE_IPV6, "", "+1"),
-            Instruction(0x05, len(compare_v4) + 3),
+            Instruction(_JA, len(compare_v4) + 4),
             Instruction(_RET, 0),
             Instruction(_RET, 0),
             Instruction(_LD_WORD, ARP_SENDER),

@@ -42,7 +42,7 @@ class ClaimSocket:
         watched = frozenset(addresses)
         if watched != self._watched:
             self._watched = watched
-            bpf_filter.attach(self._socket, bpf_filter.claims(sorted(watched, key=lambda one: (one.version, int(one)))))
+            bpf_filter.attach(self._socket, bpf_filter.claims(sorted(watched, key=int)))
 
     def drain(self, at_most: int) -> Iterator[AddressClaimed]:
         """Read claims until the socket is empty or `at_most` were read."""

@@ -51,10 +51,13 @@ class Journal:
     def left_by_a_crash(self) -> "Leftovers | None":
         """Return what a former run on this boot, in this namespace, has not undone."""
         document = _read_json(self._undo_file)
-        if not document or document.get("where") != _where():
+        if not isinstance(document, dict) or document.get("where") != _where():
             return None
+        settings, parents, qdiscs = document.get("settings"), document.get("parents"), document.get("qdiscs")
         return Leftovers(
-            dict(document.get("settings", {})), list(document.get("parents", [])), list(document.get("qdiscs", []))
+            {str(file): str(value) for file, value in settings.items()} if isinstance(settings, dict) else {},
+            [str(name) for name in parents] if isinstance(parents, list) else [],
+            [str(name) for name in qdiscs] if isinstance(qdiscs, list) else [],
         )
 
     def save(self) -> None:

@@ -19,6 +19,8 @@ from .rtnetlink import (
     parse_link,
 )
 
+_AF_BRIDGE = 7
+
 
 class LinkTable:
     """What is known of links and addresses.
@@ -41,6 +43,8 @@ class LinkTable:
     def apply(self, kind: int, body: bytes) -> int | None:
         """Apply one message; return the index of the link it concerns, None for a message of another kind."""
         if kind in (RTM_NEWLINK, RTM_DELLINK):
+            if body[0] == _AF_BRIDGE:
+                return None  # a port joins or leaves a bridge; the link itself stays
             link = parse_link(body)
             if kind == RTM_NEWLINK:
                 self._links[link.index] = link

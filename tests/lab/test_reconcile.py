@@ -1,0 +1,186 @@
+"""What another tool changes on carpd's interfaces is put back within a second; what is not carpd's is left alone."""
+
+from collections.abc import Callable
+
+import pytest
+
+from lab.host import Host
+from lab.measure import lost, owners
+from lab.pairs import SLACK_S, USUAL, make_pair, settle, transitions, virtual_mac
+from lab.stage import SHARED, Stage
+from lab.tables import addresses, links
+from lab.wait import holds_for, now_ns, until
+
+pytestmark = pytest.mark.usefixtures("carpd")
+
+SECOND_NS = 10**9
+VMAC = virtual_mac(1)
+FOREIGN = "198.51.100.77/32"
+
+
+def is_up(host: Host) -> bool:
+    """Tell whether carp0 exists and is up."""
+    link = links(host.namespace).get("carp0")
+    return link is not None and "UP" in link["flags"]
+
+
+def has_mac(host: Host) -> bool:
+    """Tell whether carp0 has the virtual MAC."""
+    link = links(host.namespace).get("carp0")
+    return link is not None and link["address"] == VMAC
+
+
+def is_whole(host: Host) -> bool:
+    """Tell whether carp0 is as a MASTER's must be: up, with its MAC and all shared addresses."""
+    if not (is_up(host) and has_mac(host)):
+        return False
+    return set(SHARED) <= addresses(host.namespace, "carp0")
+
+
+def is_fenced(host: Host) -> bool:
+    """Tell whether the fence's programs are on the parent and on carp0, in both directions."""
+    return all("carp_" in filters_of(host, name, hook) for name in ("eth0", "carp0") for hook in ("ingress", "egress"))
+
+
+def filters_of(host: Host, interface: str, hook: str) -> str:
+    """Return what tc(8) shows of a hook; nothing where the interface or the discipline is missing."""
+    if interface not in links(host.namespace):
+        return ""
+    return host.namespace.tc(f"filter show dev {interface} {hook}")
+
+
+def setting(key: str, value: str) -> tuple[Callable[[Host], object], Callable[[Host], bool], str]:
+    """Return how to spoil a setting, how to see that it is back, and what the log says."""
+
+    def spoil(host: Host) -> None:
+        originals[key] = host.namespace.sysctl(key)
+        assert originals[key] != value
+        host.namespace.sysctl(key, value)
+
+    originals: dict[str, str] = {}
+    return spoil, lambda host: host.namespace.sysctl(key) == originals[key], "put back"
+
+
+def by_ip(line: str) -> Callable[[Host], object]:
+    """Return what carries out a line of ip(8)."""
+    return lambda host: host.namespace.ip(line)
+
+
+def by_tc(line: str) -> Callable[[Host], object]:
+    """Return what carries out a line of tc(8)."""
+    return lambda host: host.namespace.tc(line)
+
+
+CHANGES: dict[str, tuple[Callable[[Host], object], Callable[[Host], bool], str]] = {
+    "link set down": (by_ip("link set dev carp0 down"), is_whole, "put back"),
+    "IPv4 address removed": (by_ip(f"addr del {SHARED[0]} dev carp0"), is_whole, "put back"),
+    "IPv6 address removed": (by_ip(f"addr del {SHARED[1]} dev carp0"), is_whole, "put back"),
+    "MAC changed": (by_ip("link set dev carp0 address 02:00:00:00:00:77"), is_whole, "put back"),
+    "link deleted": (by_ip("link del dev carp0"), is_whole, "made again"),
+    "filter of carp0 removed": (by_tc("filter del dev carp0 egress"), is_fenced, "put the fence back"),
+    "filter of the parent removed": (by_tc("filter del dev eth0 ingress"), is_fenced, "put the fence back"),
+    "clsact of carp0 removed": (by_tc("qdisc del dev carp0 clsact"), is_fenced, "put the fence back"),
+    "clsact of the parent removed": (by_tc("qdisc del dev eth0 clsact"), is_fenced, "put the fence back"),
+    "arp_ignore of carp0": setting("ipv4/conf/carp0/arp_ignore", "0"),
+    "rp_filter of carp0": setting("ipv4/conf/carp0/rp_filter", "1"),
+    "accept_ra of carp0": setting("ipv6/conf/carp0/accept_ra", "2"),
+    "arp_ignore of the parent": setting("ipv4/conf/eth0/arp_ignore", "0"),
+    "arp_announce of the parent": setting("ipv4/conf/eth0/arp_announce", "0"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_master_puts_back_what_somebody_changes(stage: Stage, change: str) -> None:
+    """It is back within a second and logged; the MASTER stays MASTER and answers again, with the fence in place."""
+    spoil, is_back, told = CHANGES[change]
+    a, b = make_pair(stage, USUAL)
+    settle(USUAL, a, b)
+    assert is_whole(a)
+    assert is_fenced(a)
+    before = transitions(a), transitions(b)
+    said = len(a.log_text())
+    with stage.prober() as prober:
+        prober.wait_for_owner("a", SLACK_S)
+        at = now_ns()
+        spoil(a)
+        until(lambda: is_back(a) and told in a.log_text()[said:], SLACK_S, f"after {change!r} {told!r}", 0.02)
+        took_ns = now_ns() - at
+        prober.wait_for_owner("a", SLACK_S)
+        answered = now_ns()
+        prober.wait_for_time(0.5)
+        traces = prober.stop()
+    # A second is the promise, and a stalled machine may add to it.
+    assert took_ns < 1.5 * SECOND_NS
+    for trace in traces.values():
+        assert owners(trace, trace.start, trace.end) == ["a"]
+        assert lost(trace, answered) == 0
+    assert (transitions(a), transitions(b)) == before
+    assert is_whole(a)
+    assert is_fenced(a)
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["one after another", "at once"])
+def test_a_fence_that_is_put_back_still_works(stage: Stage, *, at_once: bool) -> None:
+    """After clsact was removed from the parent and carp0 was deleted, a killed MASTER is silent all the same."""
+    a, b = make_pair(stage, USUAL)
+    settle(USUAL, a, b)
+    a.namespace.tc("qdisc del dev eth0 clsact")
+    if not at_once:
+        until(lambda: is_fenced(a), SLACK_S, "the parent's fence to be back")
+    a.namespace.ip("link del dev carp0")
+    until(lambda: is_fenced(a) and is_whole(a), SLACK_S, "everything to be back")
+    with stage.prober() as prober:
+        prober.wait_for_owner("a", SLACK_S)
+        # Nobody takes over, so only the fence can silence the host.
+        b.stop()
+        a.kill()
+        prober.wait_for_owner(None, USUAL.master_down_ns(0) / 1e9 + 1.0)
+        prober.stop()
+    assert set(SHARED) <= addresses(a.namespace, "carp0")
+
+
+def test_a_backup_whose_link_is_taken_up_takes_it_down(stage: Stage) -> None:
+    """The link of a BACKUP is down again within a second, it never had an address, and nobody changed state."""
+    a, b = make_pair(stage, USUAL)
+    settle(USUAL, a, b)
+    until(lambda: not is_up(b), SLACK_S, "the BACKUP's link to be down")
+    before = transitions(a), transitions(b)
+    at = now_ns()
+    b.namespace.ip("link set dev carp0 up")
+    until(lambda: not is_up(b) and "put back" in b.log_text(), SLACK_S, "the link to be down again", 0.02)
+    assert now_ns() - at < 1.5 * SECOND_NS
+    assert not addresses(b.namespace, "carp0")
+    assert (transitions(a), transitions(b)) == before
+
+
+def test_a_shared_address_given_to_a_backup_by_hand_is_not_answered(stage: Stage) -> None:
+    """An admin who sets the shared address on the BACKUP's link makes no second owner."""
+    a, b = make_pair(stage, USUAL)
+    settle(USUAL, a, b)
+    with stage.prober() as prober:
+        prober.wait_for_owner("a", SLACK_S)
+        b.namespace.ip("link set dev carp0 up", *(f"addr add {address} dev carp0 nodad" for address in SHARED))
+        until(lambda: not is_up(b) and "put back" in b.log_text(), SLACK_S, "the link to be down again")
+        prober.wait_for_time(0.5)
+        traces = prober.stop()
+    assert all(owners(trace, trace.start, trace.end) == ["a"] for trace in traces.values())
+    assert all(lost(trace) == 0 for trace in traces.values())
+
+
+def test_foreign_addresses_are_left_alone(stage: Stage) -> None:
+    """An address that somebody else adds to carp0 or to the parent stays, and nothing is said of it."""
+    a, b = make_pair(stage, USUAL)
+    settle(USUAL, a, b)
+    said = len(a.log_text())
+    a.namespace.ip(f"addr add {FOREIGN} dev carp0", "addr add 198.51.100.78/32 dev eth0")
+
+    def stays() -> bool:
+        return FOREIGN in addresses(a.namespace, "carp0") and "198.51.100.78/32" in addresses(a.namespace, "eth0")
+
+    assert holds_for(stays, 1.5, 0.1)
+    assert "put back" not in a.log_text()[said:]
+    # Nor does it go when something of carpd's own is put back beside it.
+    a.namespace.ip(f"addr del {SHARED[1]} dev carp0")
+    until(lambda: is_whole(a), SLACK_S, "the shared address to be back")
+    assert stays()
+    assert sorted(a.interface()["live"]) == sorted(SHARED)
