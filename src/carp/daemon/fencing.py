@@ -58,16 +58,19 @@ class Fencing:
         if self._fence is None:
             return None
         holds = self._holds.setdefault(name, {})
-        holds[family] = until
         slot = self._slots[name]
-        if not all(one in holds for one in families):
-            return None
         former = self._fence.deadlines.deadline(slot)
-        self._fence.deadlines.extend(slot, Instant(min(holds[one] for one in families)))
-        if former == 0 or former > now:
-            return None
-        self.late_closings[name] = self.late_closings.get(name, 0) + 1
-        return now - former
+        closed_ns = None
+        if 0 < former <= now:
+            # It opens again when every family has been sent; until then it counts as closed on purpose.
+            closed_ns = now - former
+            self.late_closings[name] = self.late_closings.get(name, 0) + 1
+            self._fence.deadlines.close_slot(slot)
+            holds.clear()
+        holds[family] = until
+        if all(one in holds for one in families):
+            self._fence.deadlines.extend(slot, Instant(min(holds[one] for one in families)))
+        return closed_ns
 
     def close(self, name: str) -> None:
         """Let nothing pass any more."""

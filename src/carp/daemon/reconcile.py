@@ -6,6 +6,7 @@ is put back; addresses that somebody else adds are left alone.
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from ..linux.carplink import CarpLink
 from ..linux.links import LinkTable
@@ -86,7 +87,8 @@ class Reconciler:
         indexes, self._touched = self._touched, set()
         filtered, self._filtered = self._filtered, set()
         deleted = []
-        for link in list(self._ownership.links.values()):
+        links = list(self._ownership.links.values())
+        for link in links:
             if link.index not in indexes:
                 continue
             if not self._ownership.is_settled(link.name):
@@ -100,7 +102,10 @@ class Reconciler:
             self._chronicle.say(_LOG_LEVEL, f"{names}: deleted by somebody else, made again")
             self._remake(deleted)
         if filtered:
-            self._worker.submit(Urgency.SETUP, lambda netlink: self._check_filters(netlink, filtered), self._report_filters)
+            present = [link for link in links if link not in deleted]
+            parents = {link.parent_index for link in links}
+            job = partial(self._check_filters, present, parents & filtered, filtered)
+            self._worker.submit(Urgency.SETUP, job, self._report_filters)
         self._look_soon()
 
     def _check_link(self, link: CarpLink) -> None:
@@ -126,16 +131,14 @@ class Reconciler:
             }
             self._ownership.release([link.name])
 
-    def _check_filters(self, netlink: Netlink, indexes: set[int]) -> list[str]:
+    def _check_filters(self, links: list[CarpLink], parents: set[int], touched: set[int], netlink: Netlink) -> list[str]:
         """Put the fence on again where it was taken off; worker thread."""
         restored = []
-        parents = set()
-        for link in list(self._ownership.links.values()):
-            parents.add(link.parent_index)
-            if link.index in indexes and not link.is_parent and not self._fencing.is_guarded(netlink, link.index):
+        for link in links:
+            if link.index in touched and not link.is_parent and not self._fencing.is_guarded(netlink, link.index):
                 self._fencing.guard_link(netlink, link)
                 restored.append(link.name)
-        for index in parents & indexes:
+        for index in parents:
             parent = self._table.by_index(index)
             if parent is not None and not self._fencing.is_guarded(netlink, index):
                 self._fencing.guard_parent(netlink, parent.name, index)

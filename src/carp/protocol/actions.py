@@ -60,10 +60,14 @@ class CloseFence:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Make exactly these addresses of the carp interface live; answer with Taken or TakeFailed."""
+    """Make exactly these addresses of the carp interface live; answer with Taken or TakeFailed.
+
+    `delay_ns` leaves the former MASTER, which lives, the time to hear of it and fall silent.
+    """
 
     interface: str
     addresses: tuple[InterfaceAddress, ...]
+    delay_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

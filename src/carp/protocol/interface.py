@@ -37,6 +37,8 @@ TAKE_FAILED_DEMOTION_NS = 60 * NANOSECONDS_PER_SECOND
 _REASSERTION_SPACING_NS = 25 * NANOSECONDS_PER_MILLISECOND
 """A flood of replays is answered this rarely."""
 _RIVAL_AFTER_NS = 100 * NANOSECONDS_PER_MILLISECOND
+_TIME_TO_YIELD_NS = 4 * NANOSECONDS_PER_MILLISECOND
+"""A MASTER was measured to close its fence within 2 ms of the advertisement that replaces it."""
 _DEFEND_EVERY_NS = 10 * NANOSECONDS_PER_SECOND
 
 
@@ -264,6 +266,8 @@ class CarpInterface:
             self._reassert(vhost, round_)
         elif effect is Effect.TAKE and owns:
             round_.actions.append(Take(self.name, self.parameters.addresses))
+        elif effect is Effect.TAKE_AFTER_YIELD and owns:
+            round_.actions.append(Take(self.name, self.parameters.addresses, _TIME_TO_YIELD_NS))
         elif effect is Effect.RELEASE and owns:
             round_.actions.append(Release(self.name))
         elif (effect is Effect.ANNOUNCE and owns) or (

@@ -49,6 +49,7 @@ class Effect(Enum):
     BOW_OUT = "bow out"
     CLOSE_FENCE = "close the fence"
     TAKE = "take the addresses"
+    TAKE_AFTER_YIELD = "take the addresses once the other had time to yield"
     RELEASE = "release the addresses"
     ANNOUNCE = "announce the addresses"
     ANNOUNCE_LATER = "announce again two advertisements later"
@@ -135,6 +136,7 @@ class Row:
 
 
 _PROMOTION = (Effect.DISARM, Effect.ADVERTISE, Effect.TAKE, Effect.ARM_ADVERTISE)
+_PREEMPTION = (Effect.DISARM, Effect.ADVERTISE, Effect.TAKE_AFTER_YIELD, Effect.ARM_ADVERTISE)
 _YIELDING = (Effect.DISARM, Effect.CLOSE_FENCE, Effect.RELEASE, Effect.ARM_MASTER_DOWN)
 
 
@@ -148,6 +150,10 @@ def _go(state: State, reason: Reason, *effects: Effect) -> tuple[Row, ...]:
 
 def _promote(guard: Guard, reason: Reason) -> Row:
     return Row(guard, _PROMOTION, State.MASTER, reason)
+
+
+def _preempt(guard: Guard, reason: Reason) -> Row:
+    return Row(guard, _PREEMPTION, State.MASTER, reason)
 
 
 def _yield(guard: Guard, reason: Reason) -> Row:
@@ -172,9 +178,9 @@ TABLE: dict[tuple[State, Input], tuple[Row, ...]] = {
     (State.BACKUP, Input.STOP): _go(State.INIT, Reason.STOPPED, Effect.DISARM),
     (State.BACKUP, Input.ADVERTISEMENT): (
         _promote(Guard.BOWS_OUT, Reason.MASTER_BOWED_OUT),
-        _promote(Guard.PREEMPTS, Reason.PREEMPTED_SLOWER),
-        _promote(Guard.LESS_DEMOTED_HERE, Reason.LESS_DEMOTED_HERE),
-        _promote(Guard.MASTER_WILL_TIME_OUT, Reason.MASTER_WILL_TIME_OUT),
+        _preempt(Guard.PREEMPTS, Reason.PREEMPTED_SLOWER),
+        _preempt(Guard.LESS_DEMOTED_HERE, Reason.LESS_DEMOTED_HERE),
+        _preempt(Guard.MASTER_WILL_TIME_OUT, Reason.MASTER_WILL_TIME_OUT),
         Row(Guard.ALWAYS, (Effect.HEARD_MASTER,), State.BACKUP),
     ),
     (State.BACKUP, Input.MASTER_DOWN): (_promote(Guard.ALWAYS, Reason.MASTER_TIMED_OUT),),
