@@ -14,5 +14,5 @@ ucarp, `interval` turns advbase and advskew into time, `table` is the state mach
 hosts on one carp interface, `demotion` knows why this host should not be MASTER, and `engine` runs them all.
 
 Docstrings name their sources: PROTOCOL.md is the behaviour of the BSDs as read from their kernels, WIRE.md what was confirmed
-on the wire, LINUX.md what was measured on Linux; DESIGN is the plan of this house. What they say for users is in `docs/`.
+on the wire, LINUX.md what was measured on Linux. What they say for users is in `docs/`.
 """

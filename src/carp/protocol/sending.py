@@ -26,7 +26,7 @@ SEND_ERROR_LIMIT_PER_NODE = 3
 
 
 class CounterSource:
-    """The host's own counter: rises by one with every advertisement of any virtual host (DESIGN section 4).
+    """The host's own counter: rises by one with every advertisement of any virtual host.
 
     Args:
         start: the first value; the caller makes sure that it lies above everything this host sent in earlier lives.

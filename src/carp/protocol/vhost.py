@@ -54,7 +54,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Timers:
-    """The two schedules that all virtual hosts of an engine share: reading never delays the first (DESIGN: one round)."""
+    """The two schedules that all virtual hosts of an engine share: reading never delays the first."""
 
     advertise: Schedule["VirtualHost"]
     master_down: Schedule["VirtualHost"]

@@ -1,6 +1,5 @@
 """The program carpd as it is started: exit statuses and what it says."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -108,7 +107,6 @@ def test_every_missing_parent_is_named(config: Path, tmp_path: Path) -> None:
     assert [line.split(":")[1].strip() for line in done.stderr.splitlines()] == ["carp0.carpdev", "carp1.carpdev"]
 
 
-@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
 @pytest.mark.parametrize(
     ("without", "named"),
     [
