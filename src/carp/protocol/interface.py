@@ -17,7 +17,7 @@ from .packet import Advertisement, DropReason
 from .parameters import InterfaceParameters
 from .sending import SendErrors, build_packet, next_counter
 from .statistics import Statistics
-from .table import NO_ONE, Effect, Heard, Input
+from .table import NO_ONE, NOT_ASKED, Effect, Heard, Input, Standing
 from .values import (
     NANOSECONDS_PER_MILLISECOND,
     NANOSECONDS_PER_SECOND,
@@ -207,7 +207,8 @@ class CarpInterface:
         arrival: Instant | None = None,
     ) -> None:
         """Give a virtual host an input and carry out what the table says."""
-        own = election.standing(self.parameters, vhost.node.advskew, self.demote, preempt=self.preempt)
+        # Only an advertisement makes the table ask who is better.
+        own = NOT_ASKED if heard is NO_ONE else self._standing(vhost)
         row, former = vhost.step(input_, own, round_.now, heard, detail)
         if row.reason is not None:
             if vhost.state is State.MASTER:
@@ -231,6 +232,9 @@ class CarpInterface:
         if vhost.state is State.MASTER:
             return max(gap_ns, now - vhost.advertised_at) >= vhost.patience.holds_ns
         return gap_ns >= vhost.timing.master_down_ns
+
+    def _standing(self, vhost: VirtualHost) -> Standing:
+        return election.standing(self.parameters, vhost.node.advskew, self.demote, preempt=self.preempt)
 
     def send_result(self, error: bool, round_: Round) -> None:
         """Count a send; enough failures in a row demote, enough good ones end that (PROTOCOL.md 3.8)."""

@@ -123,6 +123,8 @@ GUARDS: dict[Guard, Predicate] = {
 }
 NO_ONE = Heard(0, 0, bow_out=False, preference=Preference.HERE)
 """Stands in where an input carries no advertisement; only ALWAYS is asked then."""
+NOT_ASKED = Standing(0, 0, 0, 0, preempt=False, hears_bow_out=False, reasserts=False)
+"""Stands in beside it."""
 
 
 @dataclass(frozen=True, slots=True)
