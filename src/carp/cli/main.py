@@ -24,7 +24,7 @@ app = typer.Typer(
 def _options(
     context: typer.Context,
     socket: Annotated[
-        Path | None, typer.Option(help=f"The daemon's control socket [env: CARP_SOCKET; default: {DEFAULT_SOCKET}].")
+        Path | None, typer.Option(help=f"The daemon's control socket; else CARP_SOCKET, else {DEFAULT_SOCKET}.")
     ] = None,
 ) -> None:
     context.obj = socket_path(socket)

@@ -81,6 +81,11 @@ def _master(master: dict[str, Any] | None) -> str:
 
 def _remarks(document: dict[str, Any]) -> Iterator[str]:
     for interface in document["interfaces"]:
+        fence = interface.get("fence", {})
+        if fence.get("reason"):
+            yield f"{interface['name']}: not fenced: {fence['reason']}"
+        if interface["nodes"][0]["state"] == "MASTER" and interface.get("live") == []:
+            yield f"{interface['name']}: its addresses are not set on this host"
         for demotion in interface["demotions"]:
             yield f"{interface['name']}: demoted by {demotion['amount']}: {demotion['name']} ({duration(demotion['for_s'])})"
         for node in interface["nodes"]:

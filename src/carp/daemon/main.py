@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 from ..config import oneline
@@ -24,6 +25,7 @@ from ..linux.links import LinkTable
 from ..linux.netlink import Netlink
 from ..linux.privilege import missing_capabilities
 from ..linux.realtime import become_realtime
+from ..linux.rtnetlink import CARP_ADDRESS_PROTOCOL
 from ..protocol.parameters import InterfaceParameters
 from . import status
 from .chronicle import Chronicle, logger
@@ -74,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-n", dest="check", action="store_true", help="check the configuration and exit")
     parser.add_argument("--socket", type=Path, metavar="PATH", help=f"the control socket ({DEFAULT_SOCKET})")
     parser.add_argument("--state-dir", type=Path, metavar="DIR", help=f"the state directory ({_DEFAULT_STATE_DIRECTORY})")
+    parser.add_argument("--version", action="version", version=f"carpd {version('carpd')}")
     parser.add_argument("--syslog", action="store_true", help="log to syslog instead of stderr")
     oneline.add_arguments(parser)
     return parser
@@ -169,8 +172,33 @@ def host_problems(interfaces: tuple[InterfaceParameters, ...], table: LinkTable,
             )
         existing = table.by_name(parameters.name)
         if existing is not None and existing.group != link_group and parameters.mac is not None:
-            problems.append(f"{parameters.name}: an interface of this name exists already and is not carpd's")
+            problems.append(
+                f"{parameters.name}: an interface of this name exists already and is not of this carpd: remove it (ip link del"
+                f" {parameters.name}), choose another name, or use the --state-dir of the carpd that made it"
+            )
+        problems += _conflicts(parameters, table, link_group)
     return problems
+
+
+def _conflicts(parameters: InterfaceParameters, table: LinkTable, link_group: int) -> list[str]:
+    """Name what on this host already has the MAC or an address of a carp interface."""
+    found = []
+    wanted = {address.ip for address in parameters.addresses}
+    parent = table.by_name(parameters.carpdev)
+    for link in table.all():
+        if link.group == link_group:
+            continue
+        same_mac = parent is not None and link.parent_index == parent.index and link.mac == parameters.mac
+        if same_mac and link.name != parameters.name:
+            vhid = f"vhid {parameters.leader.vhid} on {parameters.carpdev}"
+            found.append(f"{parameters.name}: {vhid} is held by {link.name} already, of another daemon")
+        own = [one.address.ip for one in table.addresses(link.index) if one.protocol != CARP_ADDRESS_PROTOCOL]
+        found += [
+            f"{parameters.name}.addresses: {address} is this host's own address on {link.name}: share another one"
+            for address in own
+            if address in wanted
+        ]
+    return found
 
 
 async def _serve(
@@ -193,6 +221,8 @@ async def _serve(
     try:
         await runtime.start(configuration)
         await control.start()
+        source = configuration.path or "the command line"
+        logger.info("started: %d carp interface(s) of %s", len(configuration.host.interfaces), source)
         reloader = asyncio.create_task(_reload_when_told(reloads, arguments, runtime, link_group))
         await stopping.wait()
     except StartError as error:
@@ -207,6 +237,7 @@ async def _serve(
             reloader.cancel()
         await runtime.stop()
         await control.stop()
+        logger.info("stopped")
     return result
 
 

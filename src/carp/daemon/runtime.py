@@ -24,7 +24,7 @@ from ..linux.rtnetlink import filter_index
 from ..linux.worker import Urgency, Worker
 from ..protocol.actions import Action, Announce, CloseFence, Drop, Notice, Release, Send, SetMask, Take, Transition
 from ..protocol.engine import Engine
-from ..protocol.events import Configured, Due, Event, Sent, Shutdown
+from ..protocol.events import Configured, Due, Event, Sent, Shutdown, TakeFailed
 from ..protocol.parameters import HostParameters, InterfaceParameters, LinkAddress
 from ..protocol.values import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, Family, Instant, virtual_mac
 from .chronicle import Chronicle
@@ -36,6 +36,7 @@ from .reconcile import Reconciler
 
 PACKETS_PER_ROUND = 128
 _NOTHING_READ = Instant(0)
+_TRY_AGAIN_AFTER_S = 1.0
 
 
 class StartError(Exception):
@@ -70,6 +71,8 @@ class Runtime:
         self._changing = asyncio.Lock()
         self._headers: dict[tuple[str, int, Family], bytes] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reported: list[str] = []
+        self._stopping = False
 
     async def start(self, configuration: Configuration) -> None:
         """Make what the configuration asks for and begin.
@@ -101,12 +104,13 @@ class Runtime:
             if len(survivors) < len(former.interfaces):
                 self.handle(Configured(replace(former, interfaces=survivors)))
                 await self.hardware.settle(survivors)
-            problems = await self.hardware.settle(configuration.host.interfaces)
+            problems = await self._settle(configuration)
             self._adopt(configuration)
             return problems
 
     async def stop(self) -> None:
         """Bow out of everything and leave the host as it was found."""
+        self._stopping = True
         self.handle(Shutdown())
         self._reconciler.stop()
         self._loop.remove_reader(self._timer.fileno())
@@ -303,16 +307,36 @@ class Runtime:
 
     async def _settle_again(self) -> None:
         async with self._changing:
-            if self.configuration is None:
+            if self.configuration is None or self._stopping:
                 return
-            before = set(self.ownership.links)
-            for problem in await self.hardware.settle(self.configuration.host.interfaces):
-                self.chronicle.say(1, problem)
-            for name in self.ownership.links.keys() - before:
-                if wanted := self.ownership.wanted(name):
-                    self.ownership.take(name, wanted)
+            self._report_problems(await self._settle(self.configuration))
             for name in self.hardware.ports:
                 self.handle(self.hardware.describe_parent(name))
+
+    async def _settle(self, configuration: Configuration) -> list[str]:
+        """Bring the kernel's objects to what is wanted; a MASTER whose link cannot be made yields, and it is tried again."""
+        before = set(self.ownership.links)
+        problems = await self.hardware.settle(configuration.host.interfaces)
+        for name in self.ownership.links.keys() - before:
+            if wanted := self.ownership.wanted(name):
+                self.ownership.take(name, wanted)
+        missing = [
+            parameters.name
+            for parameters in configuration.host.interfaces
+            if parameters.name not in self.ownership.links and parameters.carpdev in self.hardware.ports
+        ]
+        for name in missing:
+            if self.ownership.wanted(name):
+                self.handle(TakeFailed(name, "; ".join(problems) or f"{name} does not exist"))
+        if missing:
+            self._loop.call_later(_TRY_AGAIN_AFTER_S, lambda: self._begin(self._settle_again()))
+        return problems
+
+    def _report_problems(self, problems: list[str]) -> None:
+        if problems != self._reported:
+            for problem in problems:
+                self.chronicle.say(1, problem)
+        self._reported = problems
 
 
 def _same_link(one: InterfaceParameters, other: InterfaceParameters) -> bool:

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from ..linux.clock import boottime
-from ..protocol.interface import CarpInterface
+from ..protocol.interface import CarpInterface, Refused
 from ..protocol.parameters import LinkAddress
 from ..protocol.statistics import Statistics
 from ..protocol.values import NANOSECONDS_PER_SECOND, Family, Instant, State, mac_text, virtual_mac
@@ -18,6 +18,8 @@ from ..protocol.vhost import VirtualHost
 from .runtime import Runtime
 
 VERSION = 1
+
+_REFUSED_RECENTLY_NS = 60 * NANOSECONDS_PER_SECOND
 
 Document = dict[str, Any]
 
@@ -78,12 +80,12 @@ def _interface(runtime: Runtime, interface: CarpInterface, now: Instant) -> Docu
         else {"address": str(claim.address), "mac": mac_text(claim.mac), "heard_s_ago": _seconds(now - claim.at)},
         "addresses": [str(address) for address in parameters.addresses],
         "live": runtime.live_addresses(parameters.name),
-        "nodes": [_node(vhost, now) for vhost in interface.vhosts],
+        "nodes": [_node(vhost, interface.last_refused, now) for vhost in interface.vhosts],
         "statistics": _statistics(interface.statistics),
     }
 
 
-def _node(vhost: VirtualHost, now: Instant) -> Document:
+def _node(vhost: VirtualHost, refused: Refused | None, now: Instant) -> Document:
     since = datetime.now(UTC) - timedelta(microseconds=(now - vhost.since) / 1000)
     expected = vhost.expected_master_down() if vhost.state is State.BACKUP else None
     return {
@@ -107,7 +109,7 @@ def _node(vhost: VirtualHost, now: Instant) -> Document:
             "this_host_stayed": vhost.rivalry.stayed,
         },
         "digest_grace": vhost.authenticator.in_grace(now),
-        "warnings": [f"{family} advertisements of the MASTER do not arrive" for family in sorted(vhost.silent_families)],
+        "warnings": _warnings(vhost, refused, now),
     }
 
 
@@ -126,6 +128,14 @@ def _master(vhost: VirtualHost, now: Instant) -> Document | None:
         "demote": known.demote,
         "heard_s_ago": _seconds(now - known.arrival),
     }
+
+
+def _warnings(vhost: VirtualHost, refused: Refused | None, now: Instant) -> list[str]:
+    found = [f"{family} advertisements of the MASTER do not arrive" for family in sorted(vhost.silent_families)]
+    if refused is not None and refused.vhid == vhost.vhid and now - refused.at < _REFUSED_RECENTLY_NS:
+        source = ip_address(refused.source)
+        found.append(f"advertisements of {source} are refused: its pass phrase or address list differs (carp check compares)")
+    return found
 
 
 def _statistics(statistics: Statistics) -> Document:

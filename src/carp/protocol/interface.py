@@ -51,6 +51,15 @@ class Claim:
     at: Instant
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Where the last advertisement with a wrong digest came from, and when."""
+
+    vhid: int
+    source: bytes
+    at: Instant
+
+
 class CarpInterface:
     """One carp interface of this host."""
 
@@ -59,6 +68,7 @@ class CarpInterface:
         self.statistics = Statistics()
         self._host = host
         self.last_claim: Claim | None = None
+        self.last_refused: Refused | None = None
         self._defended_at: Instant | None = None
         self._send_errors = SendErrors(len(parameters.nodes))
         self._packed_addresses = dict.fromkeys(Family, b"")
@@ -169,6 +179,7 @@ class CarpInterface:
         """Check an advertisement's digest and let the virtual host act on it."""
         if not vhost.authenticator.verify(heard.counter, heard.digest, round_.now):
             self.statistics.dropped[DropReason.BAD_DIGEST] += 1
+            self.last_refused = Refused(vhost.vhid, source, arrival)
             return DropReason.BAD_DIGEST
         if heard.counter in vhost.sent_counters and source == self.source(family):
             self.statistics.dropped[DropReason.ECHO] += 1
@@ -191,7 +202,7 @@ class CarpInterface:
         settled = arrival - since >= _RIVAL_AFTER_NS
         if former is State.MASTER and settled and not heard.is_bow_out:
             self._note_rival(vhost, heard, source, round_)
-        self._watch_families(vhost, family, round_)
+        self._watch_families(vhost, family, arrival, round_)
         return None
 
     def run(
@@ -341,7 +352,7 @@ class CarpInterface:
             detail = f"advbase {heard.advbase} advskew {heard.advskew} demote {heard.demote}; this host stays"
             round_.actions.append(Notice(self.name, vhost.vhid, Note.RIVAL, detail, source))
 
-    def _watch_families(self, vhost: VirtualHost, family: Family, round_: Round) -> None:
+    def _watch_families(self, vhost: VirtualHost, family: Family, arrival: Instant, round_: Round) -> None:
         """Notice that one of two families is filtered somewhere: with one timer nothing else would show it."""
         if len(vhost.families) < 2 or vhost.state is not State.BACKUP:
             return
@@ -349,7 +360,7 @@ class CarpInterface:
             vhost.silent_families.discard(family)
             round_.actions.append(Notice(self.name, vhost.vhid, Note.FAMILY_HEARD, str(family)))
         for other in vhost.families:
-            silent_ns = round_.now - vhost.last_heard.get(other, round_.now)
+            silent_ns = arrival - vhost.last_heard.get(other, arrival)
             if other not in vhost.silent_families and silent_ns > vhost.timing.master_down_ns:
                 vhost.silent_families.add(other)
                 round_.actions.append(Notice(self.name, vhost.vhid, Note.FAMILY_SILENT, str(other)))
