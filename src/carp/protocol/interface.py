@@ -38,7 +38,7 @@ _REASSERTION_SPACING_NS = 25 * NANOSECONDS_PER_MILLISECOND
 """A flood of replays is answered this rarely."""
 _RIVAL_AFTER_NS = 100 * NANOSECONDS_PER_MILLISECOND
 _TIME_TO_YIELD_NS = 8 * NANOSECONDS_PER_MILLISECOND
-"""A MASTER was measured to close its fence within 2 ms of the advertisement that replaces it, on a busy host within 6."""
+"""A MASTER was seen to close its fence about 2 ms after the advertisement that replaces it; a stalled host takes longer."""
 _DEFEND_EVERY_NS = 10 * NANOSECONDS_PER_SECOND
 
 
