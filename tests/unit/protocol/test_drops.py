@@ -205,3 +205,14 @@ def test_copy_in_a_family_without_addresses():
     (drop,) = only(Drop, bench.hear(peer.advertisement(IPV6), IPV6))
     assert drop.reason is DropReason.BAD_VHID
     assert bench.vhost().expected_master_down() == waits
+
+
+def test_a_wrong_digest_is_remembered_with_its_sender():
+    """Who sends with another pass phrase is named in the status; a valid advertisement names nobody."""
+    bench, peer = bench_in(State.BACKUP)
+    bench.hear(peer.advertisement())
+    assert bench.interface().last_refused is None
+    bench.hear(peer.wrong(DropReason.BAD_DIGEST))
+    refused = bench.interface().last_refused
+    assert refused is not None
+    assert (refused.vhid, refused.source) == (1, peer.sources[IPV4])
