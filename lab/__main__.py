@@ -10,26 +10,44 @@ from pathlib import Path
 from .figures import Pair, Result, tally
 from .host import program
 from .netns import left_by, sweep
-from .scenes import CASES, Case, Scene, play, unfenced
+from .scenes import CASES, SUB_SECOND, SUB_SECOND_CASES, Case, Scene, play, unfenced
 from .show import Show, choose
+
+USUAL = Pair()
 
 
 def _arguments() -> argparse.Namespace:
-    usual = Pair()
+    names = [case.name for case in (*CASES, *SUB_SECOND_CASES)]
     parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="play every case N times; the table shows medians")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every result to a file")
-    parser.add_argument("--case", action="append", choices=[case.name for case in CASES], help="only this case; repeatable")
-    parser.add_argument("--advbase", type=int, default=usual.advbase, help="advbase of both hosts (default %(default)s)")
+    parser.add_argument("--case", action="append", choices=names, help="only this case; repeatable")
+    parser.add_argument(
+        "--advbase",
+        type=int,
+        help="advbase of both hosts, 0 to 254 (default 1); a pair of one's own leaves the sub-second cases out",
+    )
     parser.add_argument(
         "--advskew",
         type=int,
         nargs=2,
-        default=(usual.skew_a, usual.skew_b),
         metavar=("A", "B"),
         help="advskew of the better host and of the other (default 0 100)",
     )
     return parser.parse_args()
+
+
+def _programme(arguments: argparse.Namespace) -> list[tuple[Pair, list[Case]]]:
+    """Return which cases are played with which pair."""
+    if arguments.advbase is None and arguments.advskew is None:
+        programme = [(USUAL, CASES), (SUB_SECOND, SUB_SECOND_CASES)]
+    else:
+        advbase = USUAL.advbase if arguments.advbase is None else arguments.advbase
+        programme = [(Pair(advbase, *(arguments.advskew or (USUAL.skew_a, USUAL.skew_b))), CASES)]
+    chosen = [
+        (pair, [case for case in cases if not arguments.case or case.name in arguments.case]) for pair, cases in programme
+    ]
+    return [(pair, cases) for pair, cases in chosen if cases]
 
 
 def _play_all(cases: list[Case], pair: Pair, repeat: int, show: Show) -> list[Result]:
@@ -61,17 +79,20 @@ def main() -> int:
     if not program("carpd").exists():
         print(f"there is no {program('carpd')}: install the project into the environment of this Python", file=sys.stderr)
         return 2
+    programme = _programme(arguments)
+    if not programme:
+        print("there are no sub-second cases for a pair of one's own: choose among the others", file=sys.stderr)
+        return 2
     # Namespaces must go however the run is ended; a shell's background job would ignore SIGINT by inheritance.
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
     sweep()
-    pair = Pair(arguments.advbase, *arguments.advskew)
-    cases = [case for case in CASES if not arguments.case or case.name in arguments.case]
     show = choose(sys.stdout)
     results: list[Result] = []
     show.open()
     try:
-        results = _play_all(cases, pair, arguments.repeat, show)
+        for pair, cases in programme:
+            results += _play_all(cases, pair, arguments.repeat, show)
     except KeyboardInterrupt:
         show.say("interrupted")
         return 130

@@ -233,13 +233,17 @@ class Host:
             raise TimeoutError(f"{error}\nstatus: {json.dumps(self.try_status())}\nlog:\n{self.log_tail()}") from None
 
     def wait_for_state(self, state: str, timeout_s: float, name: str = "carp0") -> int:
-        """Wait until every virtual host of an interface is in a state; return that instant."""
+        """Wait until every virtual host of an interface is in a state, a MASTER with its addresses; return that instant."""
 
         def all_there(status: Status) -> bool:
-            nodes = [node for interface in status["interfaces"] if interface["name"] == name for node in interface["nodes"]]
-            return bool(nodes) and all(node["state"] == state for node in nodes)
+            return any(interface["name"] == name and _is_settled(interface, state) for interface in status["interfaces"])
 
         return self.wait_for(all_there, timeout_s, f"{name} to be {state}")
+
+    def is_settled(self, state: str) -> bool:
+        """Tell whether every virtual host of every interface is in a state, a MASTER with its addresses."""
+        status = self.try_status()
+        return status is not None and all(_is_settled(interface, state) for interface in status["interfaces"])
 
     def wait_until_listening(self, timeout_s: float = START_TIMEOUT_S) -> int:
         """Wait until no virtual host is in INIT; return that instant."""
@@ -262,6 +266,12 @@ class Host:
         """Run `carp --socket ...` with arguments, to its end."""
         line = [str(program("carp")), "--socket", str(self.socket), *arguments]
         return subprocess.run(line, capture_output=True, text=True, timeout=STOP_TIMEOUT_S, check=False)
+
+
+def _is_settled(interface: Status, state: str) -> bool:
+    # A MASTER that preempts leaves the old one a moment before it takes the addresses.
+    serves = state != "MASTER" or set(interface["live"]) == set(interface["addresses"])
+    return serves and bool(interface["nodes"]) and all(node["state"] == state for node in interface["nodes"])
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -45,10 +45,10 @@ def settle(pair: Pair, master: Host, *backups: Host) -> None:
 
 
 def wait_settled(pair: Pair, master: Host, *backups: Host) -> None:
-    """Wait until one host is MASTER and the others are BACKUP, all at one look."""
+    """Wait until one host is MASTER with its addresses and the others are BACKUP, all at one look."""
 
     def settled() -> bool:
-        return master.state_of() == "MASTER" and all(host.state_of() == "BACKUP" for host in backups)
+        return master.is_settled("MASTER") and all(host.is_settled("BACKUP") for host in backups)
 
     names = ", ".join(host.label for host in backups)
     until(settled, patience_s(pair), f"{master.label} to be MASTER and {names or 'nobody'} BACKUP")

@@ -244,6 +244,11 @@ CASES = (
     ),
 )
 
+SUB_SECOND = Pair(0, 5, 6)
+SUB_SECOND_CASES = tuple(
+    replace(case, name=f"{case.name}, sub-second") for case in CASES if case.name in ("link cut", "port blocked")
+)
+
 
 def play(scene: Scene, case: Case, audience: Audience | None = None) -> list[Result]:
     """Play one case and return its results, one for each shared address."""
