@@ -46,8 +46,8 @@ class Ownership:
         """Tell whether nothing is on its way for this interface: what the kernel shows is what was asked for."""
         return not self._pending[name]
 
-    def take(self, name: str, addresses: Sequence[InterfaceAddress], delay_s: float = 0) -> None:
-        """Make exactly these addresses live, after `delay_s`, and report Taken or TakeFailed."""
+    def take(self, name: str, addresses: Sequence[InterfaceAddress]) -> None:
+        """Make exactly these addresses live, and report Taken or TakeFailed."""
         generation = self._next(name)
         self._wanted[name] = tuple(addresses)
         link = self.links.get(name)
@@ -72,10 +72,7 @@ class Ownership:
                 self._report(Taken(name))
 
         self._pending[name] += 1
-        if delay_s > 0:
-            self._loop.call_later(delay_s, self._worker.submit, Urgency.TAKE, job, done)
-        else:
-            self._worker.submit(Urgency.TAKE, job, done)
+        self._worker.submit(Urgency.TAKE, job, done)
 
     def release(self, names: Sequence[str]) -> None:
         """Make no address of these interfaces live; links go down after all addresses are gone."""

@@ -26,7 +26,7 @@ from ..protocol.actions import Action, Announce, CloseFence, Drop, Notice, Relea
 from ..protocol.engine import Engine
 from ..protocol.events import Configured, Due, Event, Sent, Shutdown, TakeFailed
 from ..protocol.parameters import HostParameters, InterfaceParameters, LinkAddress
-from ..protocol.values import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, Family, Instant, virtual_mac
+from ..protocol.values import NANOSECONDS_PER_MILLISECOND, Family, Instant, virtual_mac
 from .chronicle import Chronicle
 from .fencing import Fencing
 from .hardware import Hardware, Port
@@ -189,7 +189,7 @@ class Runtime:
                 case Send():
                     pending.extend(self._send(action))
                 case Take():
-                    self.ownership.take(action.interface, action.addresses, action.delay_ns / NANOSECONDS_PER_SECOND)
+                    self.ownership.take(action.interface, action.addresses)
                 case Release():
                     released.append(action.interface)
                 case Announce():

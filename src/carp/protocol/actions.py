@@ -41,7 +41,8 @@ class Note(Enum):
 class Send:
     """Send this IP packet to its multicast group from the MAC of the interface's virtual host.
 
-    If it is sent, no peer takes over before `holds_ns` have passed, so the fence may stay open that long; 0 for a bow-out.
+    If it is sent, no peer takes over before `holds_ns` have passed, so the fence may stay open that long; 0 for a bow-out,
+    and while a former MASTER that lives is given the time to yield: then it does not open the fence.
     """
 
     interface: str
@@ -60,14 +61,10 @@ class CloseFence:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Make exactly these addresses of the carp interface live; answer with Taken or TakeFailed.
-
-    `delay_ns` leaves the former MASTER, which lives, the time to hear of it and fall silent.
-    """
+    """Make exactly these addresses of the carp interface live; answer with Taken or TakeFailed."""
 
     interface: str
     addresses: tuple[InterfaceAddress, ...]
-    delay_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

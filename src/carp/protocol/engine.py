@@ -29,7 +29,6 @@ from .host import Host, Parent, Round
 from .interface import CarpInterface
 from .packet import GROUP, TTL, DropReason, decode, parse_ip
 from .parameters import InterfaceParameters
-from .schedule import Schedule
 from .sending import CounterSource
 from .statistics import Statistics
 from .table import Input
@@ -49,7 +48,7 @@ class Engine:
     """
 
     def __init__(self, counter_start: int, rng: random.Random) -> None:
-        timers = Timers(Schedule(), Schedule())
+        timers = Timers()
         self._timers = timers
         self._host = Host(CounterSource(counter_start), rng, timers)
         self._interfaces: dict[str, CarpInterface] = {}
@@ -79,7 +78,9 @@ class Engine:
 
     def next_deadline(self) -> Instant | None:
         """Tell when something is due next, or None; it may lie in the past."""
-        moments = (self._timers.advertise.next(), self._timers.master_down.next(), self._host.demotions.next_expiry())
+        timers = self._timers
+        schedules = (timers.advertise, timers.yield_over, timers.master_down)
+        moments = (*(schedule.next() for schedule in schedules), self._host.demotions.next_expiry())
         return min((moment for moment in moments if moment is not None), default=None)
 
     def next_master_down(self) -> Instant | None:
@@ -195,6 +196,8 @@ class Engine:
     def _due(self, event: Due, round_: Round) -> None:
         for vhost, deadline in self._timers.advertise.pop_due(round_.now):
             self._expire(vhost, Input.ADVERTISE, deadline, round_)
+        for vhost, deadline in self._timers.yield_over.pop_due(round_.now):
+            self._expire(vhost, Input.YIELD_OVER, deadline, round_)
         for vhost, deadline in self._timers.master_down.pop_due(min(round_.now, event.read_until)):
             self._expire(vhost, Input.MASTER_DOWN, deadline, round_)
         if self._host.demotions.expire(round_.now):

@@ -37,8 +37,6 @@ TAKE_FAILED_DEMOTION_NS = 60 * NANOSECONDS_PER_SECOND
 _REASSERTION_SPACING_NS = 25 * NANOSECONDS_PER_MILLISECOND
 """A flood of replays is answered this rarely."""
 _RIVAL_AFTER_NS = 100 * NANOSECONDS_PER_MILLISECOND
-_TIME_TO_YIELD_NS = 8 * NANOSECONDS_PER_MILLISECOND
-"""A MASTER was seen to close its fence about 2 ms after the advertisement that replaces it; a stalled host takes longer."""
 _DEFEND_EVERY_NS = 10 * NANOSECONDS_PER_SECOND
 
 
@@ -152,7 +150,8 @@ class CarpInterface:
         if (former.key, former.addresses) != (parameters.key, parameters.addresses):
             for vhost in self.vhosts:
                 vhost.authenticator.replace(self._digests(vhost.vhid), round_.now, parameters.digest_grace_ns)
-            if parameters.addresses and former.addresses != parameters.addresses and self.leader.state is State.MASTER:
+            owns = self.leader.state is State.MASTER and not self.leader.waits_for_yield
+            if parameters.addresses and former.addresses != parameters.addresses and owns:
                 round_.actions.append(Take(self.name, parameters.addresses))
         for vhost, node in zip(self.vhosts, parameters.nodes, strict=True):
             vhost.node = node
@@ -281,8 +280,6 @@ class CarpInterface:
             self._reassert(vhost, round_)
         elif effect is Effect.TAKE and owns:
             round_.actions.append(Take(self.name, self.parameters.addresses))
-        elif effect is Effect.TAKE_AFTER_YIELD and owns:
-            round_.actions.append(Take(self.name, self.parameters.addresses, _TIME_TO_YIELD_NS))
         elif effect is Effect.RELEASE and owns:
             round_.actions.append(Release(self.name))
         elif (effect is Effect.ANNOUNCE and owns) or (
@@ -292,7 +289,7 @@ class CarpInterface:
 
     def _advertise(self, vhost: VirtualHost, round_: Round, *, bow_out: bool = False) -> None:
         demote = self.demote
-        holds_ns = 0 if bow_out else vhost.patience.holds_ns
+        holds_ns = 0 if bow_out or vhost.waits_for_yield else vhost.patience.holds_ns
         vhost.advertised_at = round_.now
         for family in vhost.families:
             counter = next_counter(self.parameters.dialect, vhost, self._host.counter, self._host.rng)
@@ -320,7 +317,7 @@ class CarpInterface:
             vhost.advertise_sooner(Instant(vhost.reasserted_at + spacing_ns))
             return
         vhost.reasserted_at = round_.now
-        if vhost is self.leader:
+        if vhost is self.leader and not vhost.waits_for_yield:
             round_.actions.append(Announce(self.name, self.parameters.addresses))
         self._advertise(vhost, round_)
 

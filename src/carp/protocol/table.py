@@ -31,6 +31,7 @@ class Input(Enum):
     FORCE_BACKUP = "forced backup"
     FORCE_INIT = "forced init"
     STALLED = "this host was stalled"
+    YIELD_OVER = "the other had time to yield"
 
 
 class Preference(Enum):
@@ -49,7 +50,7 @@ class Effect(Enum):
     BOW_OUT = "bow out"
     CLOSE_FENCE = "close the fence"
     TAKE = "take the addresses"
-    TAKE_AFTER_YIELD = "take the addresses once the other had time to yield"
+    WAIT_FOR_YIELD = "give the other time to yield"
     RELEASE = "release the addresses"
     ANNOUNCE = "announce the addresses"
     ANNOUNCE_LATER = "announce again two advertisements later"
@@ -138,7 +139,8 @@ class Row:
 
 
 _PROMOTION = (Effect.DISARM, Effect.ADVERTISE, Effect.TAKE, Effect.ARM_ADVERTISE)
-_PREEMPTION = (Effect.DISARM, Effect.ADVERTISE, Effect.TAKE_AFTER_YIELD, Effect.ARM_ADVERTISE)
+# The former MASTER lives and answers until it has heard of it; the fence must not open before that.
+_PREEMPTION = (Effect.DISARM, Effect.WAIT_FOR_YIELD, Effect.ADVERTISE, Effect.ARM_ADVERTISE)
 _YIELDING = (Effect.DISARM, Effect.CLOSE_FENCE, Effect.RELEASE, Effect.ARM_MASTER_DOWN)
 
 
@@ -175,6 +177,7 @@ TABLE: dict[tuple[State, Input], tuple[Row, ...]] = {
     (State.INIT, Input.FORCE_BACKUP): _stay(State.INIT),
     (State.INIT, Input.FORCE_INIT): _stay(State.INIT),
     (State.INIT, Input.STALLED): _stay(State.INIT),
+    (State.INIT, Input.YIELD_OVER): _stay(State.INIT),
     (State.BACKUP, Input.READY): _stay(State.BACKUP),
     (State.BACKUP, Input.NOT_READY): _go(State.INIT, Reason.NOT_READY, Effect.DISARM),
     (State.BACKUP, Input.STOP): _go(State.INIT, Reason.STOPPED, Effect.DISARM),
@@ -193,6 +196,7 @@ TABLE: dict[tuple[State, Input], tuple[Row, ...]] = {
     (State.BACKUP, Input.FORCE_BACKUP): _stay(State.BACKUP),
     (State.BACKUP, Input.FORCE_INIT): _stay(State.BACKUP),
     (State.BACKUP, Input.STALLED): _stay(State.BACKUP, Effect.ARM_MASTER_DOWN),
+    (State.BACKUP, Input.YIELD_OVER): _stay(State.BACKUP),
     (State.MASTER, Input.READY): _stay(State.MASTER),
     (State.MASTER, Input.NOT_READY): _go(State.INIT, Reason.NOT_READY, Effect.DISARM, Effect.CLOSE_FENCE, Effect.RELEASE),
     (State.MASTER, Input.STOP): _go(
@@ -231,6 +235,7 @@ TABLE: dict[tuple[State, Input], tuple[Row, ...]] = {
     (State.MASTER, Input.FORCE_BACKUP): _go(State.BACKUP, Reason.FORCED, *_YIELDING),
     (State.MASTER, Input.FORCE_INIT): _stay(State.MASTER),
     (State.MASTER, Input.STALLED): _go(State.BACKUP, Reason.STALLED, *_YIELDING),
+    (State.MASTER, Input.YIELD_OVER): _stay(State.MASTER, Effect.ADVERTISE, Effect.TAKE),
 }
 
 

@@ -7,7 +7,7 @@ reach outside (advertise, take, announce, ...) are handed to the carp interface,
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .actions import Reason
 from .auth import Authenticator
@@ -15,10 +15,13 @@ from .parameters import Node
 from .patience import PeerPatience
 from .schedule import Schedule
 from .table import NO_ONE, Effect, Heard, Input, Row, Standing, choose
-from .values import Family, Instant, State
+from .values import NANOSECONDS_PER_MILLISECOND, Family, Instant, State
 
 _REMEMBERED_COUNTERS = 16
 """An echo comes back within a few milliseconds; this many advertisements are two seconds at the shortest sane interval."""
+
+_TIME_TO_YIELD_NS = 8 * NANOSECONDS_PER_MILLISECOND
+"""A MASTER was seen to fall silent within 2 ms of the advertisement that replaces it; a busy host takes longer."""
 
 _SECOND_ANNOUNCEMENT_AFTER = 2
 """Advertisements between the two announcements of a new MASTER (PROTOCOL.md 3.6)."""
@@ -54,10 +57,11 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Timers:
-    """The two schedules that all virtual hosts of an engine share: reading never delays the first."""
+    """The schedules that all virtual hosts of an engine share: reading delays none but that of the master-down timers."""
 
-    advertise: Schedule["VirtualHost"]
-    master_down: Schedule["VirtualHost"]
+    advertise: Schedule["VirtualHost"] = field(default_factory=Schedule)
+    yield_over: Schedule["VirtualHost"] = field(default_factory=Schedule)
+    master_down: Schedule["VirtualHost"] = field(default_factory=Schedule)
 
 
 class VirtualHost:
@@ -98,6 +102,11 @@ class VirtualHost:
     def vhid(self) -> int:
         """The virtual host id, 1..255."""
         return self.node.vhid
+
+    @property
+    def waits_for_yield(self) -> bool:
+        """Whether this MASTER still gives the former one, which lives, the time to fall silent."""
+        return self._timers.yield_over.get(self) is not None
 
     def step(self, input_: Input, own: Standing, now: Instant, heard: Heard = NO_ONE, detail: str = "") -> tuple[Row, State]:
         """Take the row that applies: change the state and return the row and the former state."""
@@ -198,11 +207,15 @@ class VirtualHost:
 
     def _disarm(self, _now: Instant, _family: Family | None) -> None:
         self._timers.advertise.clear(self)
+        self._timers.yield_over.clear(self)
         self._timers.master_down.clear(self)
         self._advertise_due = None
         self._announce_in = 0
         self._jitter_ns = 0
         self.undecided = None
+
+    def _wait_for_yield(self, now: Instant, _family: Family | None) -> None:
+        self._timers.yield_over.set(self, Instant(now + _TIME_TO_YIELD_NS))
 
     def _announce_later(self, _now: Instant, _family: Family | None) -> None:
         self._announce_in = _SECOND_ANNOUNCEMENT_AFTER
@@ -214,5 +227,6 @@ _TIMER_EFFECTS: dict[Effect, Callable[[VirtualHost, Instant, Family | None], Non
     Effect.ARM_MASTER_DOWN_WITH_JITTER: VirtualHost._arm_master_down_with_jitter,
     Effect.HEARD_MASTER: VirtualHost._heard_master,
     Effect.DISARM: VirtualHost._disarm,
+    Effect.WAIT_FOR_YIELD: VirtualHost._wait_for_yield,
     Effect.ANNOUNCE_LATER: VirtualHost._announce_later,
 }

@@ -2,10 +2,11 @@
 
 import errno
 import itertools
+from ipaddress import ip_interface
 
 import pytest
 
-from carp.protocol.actions import CloseFence, Reason, Release, Send, Take, Transition
+from carp.protocol.actions import Announce, CloseFence, Reason, Release, Send, Take, Transition
 from carp.protocol.events import Due, Forced, Shutdown, Stalled, TakeFailed
 from carp.protocol.interval import master_down_ns
 from carp.protocol.parameters import Node
@@ -15,6 +16,8 @@ from carp.testing.clock import milliseconds, seconds
 from carp.testing.hosts import VIP4, carp_interface, parent_down
 from carp.testing.lan import VirtualLan
 from carp.testing.packets import Peer
+
+VIP4B = ip_interface("192.0.2.101/24")
 
 
 def master(**settings):
@@ -103,6 +106,59 @@ class TestClosing:
         actions = bench.hear(Peer(2).advertisement())
         assert only(Transition, actions)
         assert only(CloseFence, actions) == []
+
+
+class TestPreemption:
+    """The former MASTER lives and answers until it has heard that it is replaced."""
+
+    def preempting(self):
+        bench = Bench(carp_interface(addresses=(VIP4,)), preempt=True)
+        peer = Peer.of(carp_interface(addresses=(VIP4,)))
+        return bench, peer, bench.hear(peer.advertisement(advskew=100))
+
+    def test_the_fence_stays_closed_for_a_moment(self):
+        """The advertisement that replaces a living MASTER opens no fence, and no address is taken at once."""
+        bench, _, actions = self.preempting()
+        assert bench.state() is State.MASTER
+        assert [sent.holds_ns for sent in only(Send, actions)] == [0]
+        assert only(Take, actions) == []
+
+    def test_then_it_opens_and_the_addresses_are_taken(self):
+        """A few milliseconds later an advertisement opens it, and the addresses are taken."""
+        bench, _, _ = self.preempting()
+        actions = bench.run_for(milliseconds(20))
+        kinds = [type(action) for action in actions if isinstance(action, (Send, Take))]
+        assert kinds[:2] == [Send, Take]
+        assert only(Send, actions)[0].holds_ns > 0
+
+    def test_words_of_the_former_master_on_their_way_open_nothing(self):
+        """What it sent before it heard of its end is answered, but neither opens the fence nor announces addresses."""
+        bench, peer, _ = self.preempting()
+        actions = bench.hear(peer.advertisement(advskew=100))
+        assert [sent.holds_ns for sent in only(Send, actions)] == [0]
+        assert only(Announce, actions) == []
+
+    def test_other_addresses_meanwhile(self):
+        """Addresses that change within that moment are taken at its end, not earlier."""
+        bench, _, _ = self.preempting()
+        changed = carp_interface(addresses=(VIP4, VIP4B))
+        assert only(Take, bench.reconfigure(changed, preempt=True)) == []
+        assert only(Take, bench.run_for(milliseconds(20))) == [Take("carp0", (VIP4, VIP4B))]
+
+    def test_a_better_one_meanwhile(self):
+        """Who is replaced within that moment takes nothing."""
+        bench, peer, _ = self.preempting()
+        bench.hear(peer.advertisement(advbase=0, advskew=1))
+        assert bench.state() is State.BACKUP
+        assert only(Take, bench.run_for(milliseconds(20))) == []
+
+    def test_a_dead_masters_place_is_taken_at_once(self):
+        """Nobody answers after a timeout or a bow-out: there is nobody to wait for."""
+        bench = Bench(carp_interface())
+        bench.run_for(seconds(1))
+        actions = bench.hear(Peer.of(carp_interface()).bow_out())
+        assert only(Send, actions)[0].holds_ns > 0
+        assert only(Take, actions)
 
 
 class TestStallGuard:
