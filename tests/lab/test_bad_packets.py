@@ -86,7 +86,7 @@ def test_wrong_packets_do_not_keep_a_backup_waiting(stage: Stage) -> None:
             return a.state_of() == "MASTER"
 
         became = until(master_under_fire, 3.0 + SLACK_S, "MASTER", every_s=0.02)
-    assert became - listening < 3_300_000_000
+    assert became - listening < 3_600_000_000
 
 
 def test_a_flood_fills_neither_log_nor_processor(stage: Stage) -> None:

@@ -15,7 +15,7 @@ from lab.wait import holds_for, now_ns
 pytestmark = pytest.mark.usefixtures("carpd")
 
 MS = 1_000_000
-STALL_NS = 100 * MS
+STALL_NS = 250 * MS
 """What a stalled virtual machine may add; the exact figures belong to the long tests."""
 AFTER_S = 0.3
 

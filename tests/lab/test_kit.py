@@ -196,7 +196,7 @@ def test_the_probe_measures_a_known_gap(stage: Stage) -> None:
         prober.wait_for_time(0.3)
         traces = prober.stop()
     broken, whole = traces[VIP4], traces[VIP6]
-    assert 0.75 * known < longest_gap_ns(broken) < known + 100 * MS
+    assert 0.75 * known < longest_gap_ns(broken) < known + 250 * MS
     assert 150 <= lost(broken) <= known / MS + 20
     assert lost(whole) <= 5
     assert owners(broken, begin, broken.end) == ["a"]
@@ -221,7 +221,7 @@ def test_the_probe_tells_who_answers_and_when_another_takes_over(stage: Stage) -
         traces = prober.stop()
     for address in (VIP4, VIP6):
         one = result("by hand", Bound(0, 0), traces[address], event, "b")
-        assert owners(traces[address], event + 100 * MS, traces[address].end) == ["b"]
+        assert owners(traces[address], event + 250 * MS, traces[address].end) == ["b"]
         assert one.takeover_ns is not None
         assert one.gap_ns > 50 * MS
         assert one.faults == ()

@@ -52,7 +52,7 @@ def test_all_vhids_are_served_fail_over_and_bow_out_together(stage: Stage) -> No
     assert sorted(at) == list(range(1, COUNT + 1))
     first, last = min(at.values()), max(at.values())
     # 100 ms is the aim, measured by the long tests; a stall may fall into it here.
-    assert last - first < 250 * MS
+    assert last - first < 500 * MS
     assert first - event < SLACK_S * 1e9
     wait_for_all(b, "MASTER")
     assert now_ns() - event < SLACK_S * 1e9

@@ -130,7 +130,7 @@ def test_a_claim_is_shown_logged_and_defended_rarely(stage: Stage, way: str) -> 
     assert intruder.mac in lines[0]
     # A defence is one announcement, a frame or two at one moment.
     assert 1 <= len(announced) <= 2
-    assert announced[-1] - announced[0] < 50 * MS, "more than one defence in three seconds"
+    assert announced[-1] - announced[0] < 500 * MS, "more than one defence in three seconds"
     # Who is BACKUP has nothing to defend, and nobody's state depends on it.
     assert b.interface()["claim"] is None
     assert (transitions(a), transitions(b)) == before
