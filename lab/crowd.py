@@ -6,7 +6,7 @@ from .stage import Stage
 from .wait import until
 
 COUNT = 255
-_PATIENCE_S = 30.0
+_PATIENCE_S = 90.0
 _BOW_OUT = 255
 
 

@@ -218,6 +218,7 @@ def test_the_probe_tells_who_answers_and_when_another_takes_over(stage: Stage) -
         # The client has to learn b's MAC address, as there is no virtual one here.
         stage.client.namespace.ip("neigh flush all")
         prober.wait_for_owner("b", 10)
+        prober.wait_for_time(0.4)
         traces = prober.stop()
     for address in (VIP4, VIP6):
         one = result("by hand", Bound(0, 0), traces[address], event, "b")
