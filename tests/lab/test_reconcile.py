@@ -1,14 +1,15 @@
 """What another tool changes on carpd's interfaces is put back within a second; what is not carpd's is left alone."""
 
+import signal
 from collections.abc import Callable
 
 import pytest
 
 from lab.host import Host
 from lab.measure import lost, owners
-from lab.pairs import SLACK_S, USUAL, make_pair, settle, transitions, virtual_mac
+from lab.pairs import SLACK_S, USUAL, check_caches, make_pair, patience_s, settle, transitions, virtual_mac, wait_settled
 from lab.stage import SHARED, Stage
-from lab.tables import addresses, links
+from lab.tables import Portrait, addresses, links, portrait
 from lab.wait import holds_for, now_ns, until
 
 pytestmark = pytest.mark.usefixtures("carpd")
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("carpd")
 SECOND_NS = 10**9
 VMAC = virtual_mac(1)
 FOREIGN = "198.51.100.77/32"
+TAKE_FAILED_DEMOTION_S = 60.0
 
 
 def is_up(host: Host) -> bool:
@@ -184,3 +186,70 @@ def test_foreign_addresses_are_left_alone(stage: Stage) -> None:
     until(lambda: is_whole(a), SLACK_S, "the shared address to be back")
     assert stays()
     assert sorted(a.interface()["live"]) == sorted(SHARED)
+
+
+def take_the_name(host: Host) -> Portrait:
+    """Delete carp0 and give its name to somebody else's interface before carpd can look; return the host as it is then.
+
+    Between the two a stalled machine would let carpd make its link again, so it is stopped, for much less than its peer waits.
+    """
+    host.signal(signal.SIGSTOP)
+    host.namespace.ip(
+        "link del dev carp0",
+        "link add name carp0 address 02:00:00:00:00:77 type veth peer name other0",
+        f"addr add {FOREIGN} dev carp0",
+    )
+    taken = portrait(host.namespace)
+    host.signal(signal.SIGCONT)
+    return taken
+
+
+def test_a_name_that_somebody_else_takes_is_waited_for(stage: Stage) -> None:
+    """The MASTER yields, says why once, leaves the foreign link alone, and can serve again soon after that is gone."""
+    a, b = make_pair(stage, USUAL)
+    settle(USUAL, a, b)
+    said = len(a.log_text())
+    with stage.prober() as prober:
+        prober.wait_for_owner("a", SLACK_S)
+        foreign = take_the_name(a)
+        prober.wait_for_owner("b", SLACK_S)
+        traces = prober.stop()
+    for trace in traces.values():
+        assert owners(trace, trace.start, trace.end) == ["a", "b"]
+    wait_settled(USUAL, b, a)
+    assert "master bowed out" in b.log_text()
+    # It is tried again every second.
+    assert holds_for(lambda: a.is_settled("BACKUP") and b.is_settled("MASTER"), 2.5, 0.1)
+    assert foreign.differences(portrait(a.namespace)) == []
+    yielded, reported = [line for line in a.log_text()[said:].splitlines() if "carp0 exists already and is not carpd's" in line]
+    assert "MASTER -> BACKUP (addresses could not be taken: " in yielded
+    assert reported.startswith("carpd: carp0 exists already")
+    a.namespace.ip("link del dev carp0")
+    until(lambda: has_mac(a) and is_fenced(a), SLACK_S, "carp0 to be carpd's again, with its fence")
+    assert not is_up(a)
+    assert not addresses(a.namespace, "carp0")
+    b.stop()
+    a.wait_for_state("MASTER", patience_s(USUAL))
+    settle(USUAL, a, b)
+    assert is_whole(a)
+    assert a.interface()["demotions"] == []
+    check_caches(stage, a, packets=20)
+
+
+def test_a_host_that_had_lost_its_name_preempts_when_its_demotion_is_over(stage: Stage) -> None:
+    """The better host, demoted for a minute since it could not take its addresses, then is MASTER with them again."""
+    a, b = make_pair(stage, USUAL)
+    settle(USUAL, a, b)
+    take_the_name(a)
+    wait_settled(USUAL, b, a)
+    a.namespace.ip("link del dev carp0")
+    until(lambda: has_mac(a), SLACK_S, "carp0 to be carpd's again")
+    (demotion,) = a.interface()["demotions"]
+    assert demotion["name"] == "carp0 addresses"
+    assert demotion["for_s"] + demotion["ends_in_s"] == pytest.approx(TAKE_FAILED_DEMOTION_S)
+    assert b.is_settled("MASTER")
+    a.wait_for_state("MASTER", TAKE_FAILED_DEMOTION_S + patience_s(USUAL))
+    wait_settled(USUAL, a, b)
+    assert "preempting a slower master" in a.log_text()
+    assert is_whole(a)
+    assert a.interface()["demotions"] == []

@@ -5,8 +5,8 @@ import subprocess
 import pytest
 
 from lab.host import Carp, Host, program
-from lab.pairs import QUICK, make_pair, settle
-from lab.stage import Stage
+from lab.pairs import QUICK, make_pair, settle, transitions
+from lab.stage import SHARED, Stage
 from lab.tables import portrait
 
 pytestmark = pytest.mark.usefixtures("carpd")
@@ -93,6 +93,42 @@ def test_an_interface_that_is_not_ours_is_left_alone(stage: Stage) -> None:
     done = refused(host)
     assert done.returncode in (WRONG_USE, CANNOT_RUN)
     assert "carp0" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("own", "interface", "shared"),
+    [
+        ("192.0.2.1/24", "eth0", "192.0.2.1/24"),
+        ("2001:db8::1/64", "eth0", "2001:db8::1/64"),
+        ("198.51.100.7/32", "lo", "198.51.100.7/24"),
+    ],
+    ids=["IPv4 of the parent", "IPv6 of the parent", "another interface and prefix length"],
+)
+def test_a_shared_address_that_is_the_hosts_own_is_refused(stage: Stage, own: str, interface: str, shared: str) -> None:
+    """Exit status 2 and one line, which names the address and the interface that has it; the good addresses are not named."""
+    host = make_pair(stage)[0]
+    host.namespace.ip(f"addr replace {own} dev {interface}")
+    host.configure([Carp(addresses=(*SHARED, shared))])
+    done = refused(host)
+    assert done.returncode == WRONG_USE, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("carpd: carp0.addresses: ")
+    assert f"{own.partition('/')[0]} is this host's own address on {interface}" in line
+
+
+def test_a_vhid_that_another_daemon_holds_on_the_same_parent_is_refused(stage: Stage) -> None:
+    """A second daemon with its own files is told vhid, parent and the link that holds it; the first one stays MASTER."""
+    first = make_pair(stage)[0]
+    settle(QUICK, first)
+    before = transitions(first)
+    second = Host(first.port, stage.directory / "second", [Carp("carp7", addresses=("192.0.2.107/24",))])
+    done = refused(second)
+    assert done.returncode == WRONG_USE, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("carpd: carp7: ")
+    assert "vhid 1 on eth0 is held by carp0" in line
+    assert first.is_settled("MASTER")
+    assert transitions(first) == before
 
 
 def test_a_check_needs_no_daemon_and_changes_nothing(stage: Stage) -> None:

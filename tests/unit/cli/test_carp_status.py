@@ -149,6 +149,62 @@ def test_demotions_and_warnings_have_lines_of_their_own(shown: Callable[..., lis
     ]
 
 
+@pytest.mark.parametrize("state", ["unavailable", "open"])
+def test_an_interface_without_its_fence_says_why(shown: Callable[..., list[str]], state: str) -> None:
+    """It is named with the reason in one line, however long, whether nothing of it is fenced or only a part."""
+    reason = "libbpf.so.1 is not on this host: " + "install Debian's libbpf1, " * 10 + "and start carpd anew"
+    fence = {"state": state, "reason": reason}
+    whole = {"state": "closed", "reason": None, "closes_in_s": None, "dropped": 0, "late_closings": 0}
+    lines = shown({**DOCUMENT, "interfaces": [{**INTERFACE, "fence": whole}, {**OTHER, "fence": fence}]})
+    assert lines[3:-1] == [f"carp10: not fenced: {reason}"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "live", "is_told"),
+    [
+        ([NODE], [], True),
+        ([NODE, BACKUP], [], True),
+        ([NODE], ["192.0.2.100/24"], False),
+        ([BACKUP], [], False),
+        ([BACKUP, NODE], [], False),
+    ],
+    ids=["MASTER without", "leading MASTER without", "MASTER with", "BACKUP without", "leading BACKUP without"],
+)
+def test_a_master_without_its_addresses_is_told(
+    shown: Callable[..., list[str]], nodes: list[dict[str, Any]], live: list[str], *, is_told: bool
+) -> None:
+    """A MASTER that has none of its addresses set serves nobody; the first virtual host is the one that holds them."""
+    lines = shown({**DOCUMENT, "interfaces": [{**INTERFACE, "nodes": nodes, "live": live}]})
+    assert lines[1 + len(nodes) : -1] == (["carp0: its addresses are not set on this host"] if is_told else [])
+
+
+def test_remarks_name_the_interface_and_the_virtual_host_that_they_are_about(shown: Callable[..., list[str]]) -> None:
+    """Interface by interface, each with all of its remarks, a line for each; what is in order is not mentioned."""
+    demotions = [
+        {"name": "carp0 addresses", "amount": 1, "groups": ["carp"], "owner": "carpd", "for_s": 12.0, "ends_in_s": 48.0},
+        {"name": "maintenance", "amount": 128, "groups": ["carp"], "owner": "a", "for_s": 7325.0, "ends_in_s": None},
+    ]
+    nodes = [
+        {**NODE, "warnings": ["one thing", "another thing"]},
+        BACKUP,
+        {**BACKUP, "vhid": 3, "warnings": ["a third thing"], "digest_grace": True},
+    ]
+    bad = {**INTERFACE, "fence": {"state": "unavailable", "reason": "no CAP_BPF"}, "live": [], "demotions": demotions}
+    other = {**OTHER, "fence": {"state": "open", "reason": None}, "nodes": [{**BACKUP, "digest_grace": True}], "live": []}
+    lines = shown({**DOCUMENT, "interfaces": [{**bad, "nodes": nodes}, other]})
+    assert lines[5:-1] == [
+        "carp0: not fenced: no CAP_BPF",
+        "carp0: its addresses are not set on this host",
+        "carp0: demoted by 1: carp0 addresses (12.0 s)",
+        "carp0: demoted by 128: maintenance (2 h 2 min)",
+        "carp0 vhid 1: one thing",
+        "carp0 vhid 1: another thing",
+        "carp0 vhid 3: a third thing",
+        "carp0 vhid 3: still sends the digest of the former key and addresses",
+        "carp10 vhid 22: still sends the digest of the former key and addresses",
+    ]
+
+
 def test_a_daemon_without_interfaces(shown: Callable[..., list[str]]) -> None:
     """Only the heads of the columns and the counters."""
     assert len(shown({**DOCUMENT, "interfaces": []})) == 2

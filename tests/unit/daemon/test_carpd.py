@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,12 @@ def test_a_file_and_options_exclude_each_other(config: Path, options: tuple[str,
 def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     """Status 2; options are not abbreviated, since a later one could change what they mean."""
     assert carpd(*arguments).returncode == WRONG
+
+
+def test_the_version_is_that_of_the_installed_distribution() -> None:
+    """--version prints the program's name and the version and nothing else; status 0."""
+    done = carpd("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (DONE, f"carpd {version('carpd')}\n", "")
 
 
 def test_a_parent_that_does_not_exist_is_named(config: Path, tmp_path: Path) -> None:
