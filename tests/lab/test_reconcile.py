@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("carpd")
 
 SECOND_NS = 10**9
 VMAC = virtual_mac(1)
-FOREIGN = "198.51.100.77/32"
+FOREIGN, FOREIGN_MAC = "198.51.100.77/32", "02:00:00:00:00:77"
 TAKE_FAILED_DEMOTION_S = 60.0
 
 
@@ -188,20 +188,25 @@ def test_foreign_addresses_are_left_alone(stage: Stage) -> None:
     assert sorted(a.interface()["live"]) == sorted(SHARED)
 
 
-def take_the_name(host: Host) -> Portrait:
-    """Delete carp0 and give its name to somebody else's interface before carpd can look; return the host as it is then.
+def take_the_name(host: Host) -> None:
+    """Delete carp0 and give its name to somebody else's interface before carpd can look.
 
     Between the two a stalled machine would let carpd make its link again, so it is stopped, for much less than its peer waits.
     """
     host.signal(signal.SIGSTOP)
     host.namespace.ip(
         "link del dev carp0",
-        "link add name carp0 address 02:00:00:00:00:77 type veth peer name other0",
+        f"link add name carp0 address {FOREIGN_MAC} type veth peer name other0",
         f"addr add {FOREIGN} dev carp0",
     )
-    taken = portrait(host.namespace)
     host.signal(signal.SIGCONT)
-    return taken
+
+
+def traits(shown: Portrait, name: str) -> tuple[dict[str, object], dict[str, str], list[str]]:
+    """Return what a portrait shows of an interface beside its names and addresses: link, settings, traffic control."""
+    link = {key: value for key, value in shown.links[name].items() if key not in ("ifname", "link", "address")}
+    settings = {key.replace(f"/{name}/", "/"): value for key, value in shown.settings.items() if f"/{name}/" in key}
+    return link, settings, [line.removeprefix(name) for line in shown.traffic_control if line.startswith(name)]
 
 
 def test_a_name_that_somebody_else_takes_is_waited_for(stage: Stage) -> None:
@@ -211,7 +216,7 @@ def test_a_name_that_somebody_else_takes_is_waited_for(stage: Stage) -> None:
     said = len(a.log_text())
     with stage.prober() as prober:
         prober.wait_for_owner("a", SLACK_S)
-        foreign = take_the_name(a)
+        take_the_name(a)
         prober.wait_for_owner("b", SLACK_S)
         traces = prober.stop()
     for trace in traces.values():
@@ -220,7 +225,10 @@ def test_a_name_that_somebody_else_takes_is_waited_for(stage: Stage) -> None:
     assert "master bowed out" in b.log_text()
     # It is tried again every second.
     assert holds_for(lambda: a.is_settled("BACKUP") and b.is_settled("MASTER"), 2.5, 0.1)
-    assert foreign.differences(portrait(a.namespace)) == []
+    shown = portrait(a.namespace)
+    assert (shown.links["carp0"]["address"], addresses(a.namespace, "carp0")) == (FOREIGN_MAC, {FOREIGN})
+    # Nobody has touched the other end of the pair.
+    assert traits(shown, "carp0") == traits(shown, "other0")
     yielded, reported = [line for line in a.log_text()[said:].splitlines() if "carp0 exists already and is not carpd's" in line]
     assert "MASTER -> BACKUP (addresses could not be taken: " in yielded
     assert reported.startswith("carpd: carp0 exists already")

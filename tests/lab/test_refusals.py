@@ -5,9 +5,10 @@ import subprocess
 import pytest
 
 from lab.host import Carp, Host, program
-from lab.pairs import QUICK, make_pair, settle, transitions
+from lab.pairs import QUICK, SLACK_S, USUAL, make_pair, settle, transitions
 from lab.stage import SHARED, Stage
 from lab.tables import portrait
+from lab.wait import until
 
 pytestmark = pytest.mark.usefixtures("carpd")
 
@@ -118,9 +119,12 @@ def test_a_shared_address_that_is_the_hosts_own_is_refused(stage: Stage, own: st
 
 def test_a_vhid_that_another_daemon_holds_on_the_same_parent_is_refused(stage: Stage) -> None:
     """A second daemon with its own files is told vhid, parent and the link that holds it; the first one stays MASTER."""
-    first = make_pair(stage)[0]
-    settle(QUICK, first)
+    first = make_pair(stage, USUAL)[0]
+    settle(USUAL, first)
     before = transitions(first)
+    # The kernel adds the route of an IPv6 address in its own time.
+    routes = ("ip", "-6", "route", "show", "table", "local")
+    until(lambda: "local 2001:db8::100 dev carp0" in first.namespace.run(*routes), SLACK_S, "the shared address's route")
     second = Host(first.port, stage.directory / "second", [Carp("carp7", addresses=("192.0.2.107/24",))])
     done = refused(second)
     assert done.returncode == WRONG_USE, done.stderr
