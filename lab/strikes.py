@@ -79,7 +79,7 @@ def wake(stage: Stage, pair: Pair, a: Host, b: Host) -> int:
 
     It must step back before it takes over: `AssertionError` if its log does not show that.
     """
-    said = len(a.log_text())
+    before = _changes(a)
     with stage.prober() as prober:
         prober.wait_for_owner("b", SLACK_S)
         event = now_ns()
@@ -88,10 +88,16 @@ def wake(stage: Stage, pair: Pair, a: Host, b: Host) -> int:
         prober.wait_for_time(_AFTER_S)
         traces = prober.stop()
     wait_settled(pair, a, b)
-    changes = [line for line in a.log_text()[said:].splitlines() if " -> " in line]
+    changes = _changes(a)[len(before) :]
     assert changes, "the woken MASTER says nothing of stepping back"
-    assert "MASTER -> BACKUP" in changes[0], f"the woken MASTER did not step back first: {changes}"
+    # A busy machine may have made it step back before it was stopped.
+    if "-> MASTER" in before[-1]:
+        assert "MASTER -> BACKUP" in changes[0], f"the woken MASTER did not step back first: {changes}"
     return sum(both_answered(trace, event) for trace in traces.values())
+
+
+def _changes(host: Host) -> list[str]:
+    return [line for line in host.log_text().splitlines() if " -> " in line]
 
 
 def _missing(words: list[Word], host: str) -> set[str]:
