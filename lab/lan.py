@@ -29,12 +29,13 @@ _QUERY_CENTISECONDS = 100
 class Port:
     """A host on the LAN: its namespace, its Ethernet interface, and the switch port at the other end of the cable."""
 
-    def __init__(self, lan: "Lan", label: str, interface: str = "eth0") -> None:
+    def __init__(self, lan: "Lan", label: str, interface: str = "eth0", namespace: Namespace | None = None) -> None:
+        """Name the parts; `namespace` is that of a host which exists already."""
         self.lan = lan
         self.label = label
         self.interface = interface
         self.switch_port = f"to-{label}"
-        self.namespace = Namespace(label)
+        self.namespace = namespace or Namespace(label)
 
     def __repr__(self) -> str:
         return f"Port({self.label})"
@@ -67,7 +68,8 @@ class Port:
             *(f"addr add {address} dev {interface}" for address in addresses),
         )
         if link_local:
-            until(lambda: "fe80::" in namespace.run("ip", "-6", "addr", "show"), 5, f"a link-local address on {self.label}")
+            shown = ("ip", "-6", "addr", "show", "dev", interface)
+            until(lambda: "fe80::" in namespace.run(*shown), 5, f"a link-local address on {self.label}")
 
     def remove_interface(self) -> None:
         """Take the host's interface away as if the card were pulled."""
@@ -170,18 +172,26 @@ class Lan:
         """Remove every namespace of the LAN."""
         self._stack.close()
 
-    def attach(self, label: str, addresses: Iterable[str] = (), *, link_local: bool = True) -> Port:
+    def attach(self, label: str, addresses: Iterable[str] = (), *, interface: str = "eth0", link_local: bool = True) -> Port:
         """Put a new host on the LAN.
 
         Args:
             label: its name; the switch port is then called `to-<label>`.
             addresses: its own addresses with prefix lengths; none for an un-numbered interface.
+            interface: the name of its interface.
             link_local: False leaves even the IPv6 link-local address out.
         """
-        port = Port(self, label)
+        port = Port(self, label, interface)
         self._stack.callback(port.namespace.delete)
         port.create_interface(addresses, link_local=link_local)
         self.ports[label] = port
+        return port
+
+    def join(self, other: Port, interface: str, addresses: Iterable[str] = (), *, link_local: bool = True) -> Port:
+        """Put a host that is on another LAN on this one too, with a further interface; return its port here."""
+        port = Port(self, other.label, interface, other.namespace)
+        port.create_interface(addresses, link_local=link_local)
+        self.ports[port.label] = port
         return port
 
     def partition(self, *island: Port) -> int:

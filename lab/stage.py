@@ -54,6 +54,10 @@ class Stage:
             self.lan.attach(label, own, link_local=link_local)
         return self.lan.ports[label]
 
+    def another_lan(self) -> Lan:
+        """Return a further switch, with nobody on it; `Lan.join` puts hosts of this stage on it."""
+        return self._stack.enter_context(Lan())
+
     @property
     def client(self) -> Port:
         """The host that uses the shared addresses."""

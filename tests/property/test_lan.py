@@ -1,6 +1,7 @@
 """Any number of hosts on a bad LAN: never two MASTERs that hear each other, and exactly one once it is quiet."""
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +40,7 @@ def unnumbered(_number):
     return {}
 
 
+TO_PEERS = [(), (IPV4,), (IPV6,), (IPV4, IPV6)]
 SOURCES = st.sampled_from([numbered, crossed, crossed_back, unnumbered])
 ADDRESSES = st.sampled_from([(VIP4,), (VIP6,), DUAL_STACK])
 
@@ -62,7 +64,7 @@ class Settings:
         """The patience of the slowest host."""
         return max(master_down_ns(self.advbase, advskew, triples_skew=False) for advskew in self.advskews)
 
-    def interface(self, host):
+    def interface(self, host, peers=()):
         """Make the carp interface of one host."""
         return carp_interface(
             f"carp{self.vhid}",
@@ -70,6 +72,7 @@ class Settings:
             advbase=self.advbase,
             advskew=self.advskews[host],
             addresses=self.addresses,
+            peers=peers,
         )
 
 
@@ -97,6 +100,7 @@ class Scenario:
     preempt: tuple[bool, ...]
     starts: tuple[int, ...]
     demotions: tuple[int, ...]
+    to_peers: tuple[tuple[Family, ...], ...]
     weather: Weather
     seed: int
 
@@ -105,12 +109,16 @@ class Scenario:
         lan = VirtualLan(self.seed, self.weather)
         for host, start in sorted(enumerate(self.starts), key=lambda pair: pair[1]):
             lan.run_until(max(lan.now, FIRST_START + start))
-            interfaces = [one.interface(host) for one in self.virtual_hosts]
+            interfaces = [one.interface(host, self.peers(host)) for one in self.virtual_hosts]
             station = lan.add(f"h{host}", *interfaces, sources=self.sources(host + 1), preempt=self.preempt[host])
             amount = self.demotions[host]
             if amount:
                 station.feed(DemotionStarted(Demotion("test", amount, frozenset({"carp"}), "test", lan.now)))
         return lan
+
+    def peers(self, host):
+        """Name all hosts of a LAN as peers, in the families in which this one does not send to the group."""
+        return [ip_address(self.sources(number + 1)[family]) for family in self.to_peers[host] for number in range(self.hosts)]
 
 
 FIRST_START = VirtualLan().now
@@ -133,13 +141,17 @@ def scenarios(draw):
     starts = draw(st.one_of(together, st.tuples(*[st.integers(0, seconds(8))] * hosts)))
     may_be_demoted = all(one.advbase for one in virtual)
     amounts = st.one_of(together, st.tuples(*[st.integers(0, 2)] * hosts)) if may_be_demoted else together
+    sources = draw(SOURCES)
+    group, kinds = st.just(((),) * hosts), st.tuples(*[st.sampled_from(TO_PEERS)] * hosts)
     return Scenario(
         hosts,
         virtual,
-        draw(SOURCES),
+        sources,
         draw(st.one_of(st.just((False,) * hosts), st.just((True,) * hosts), st.tuples(*[st.booleans()] * hosts))),
         starts,
         draw(amounts),
+        # Where nobody has an address there is nobody to name.
+        draw(group if sources is unnumbered else st.one_of(group, kinds)),
         draw(WEATHER),
         draw(st.integers(0, 2**32)),
     )

@@ -8,6 +8,7 @@ from typing import Any
 from .client import get
 
 _STATE_STYLES = {"MASTER": "bold green", "BACKUP": "yellow", "INIT": "red"}
+_NO_VHID = "created, has no vhid yet"
 _COLUMNS = ("interface", "parent", "vhid", "state", "since", "why", "master", "interval", "demote", "addresses")
 
 
@@ -31,13 +32,11 @@ def _print_table(document: dict[str, Any]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in _COLUMNS:
         table.add_column(column, overflow="fold")
-    for interface in document["interfaces"]:
-        for node in interface["nodes"]:
-            row = _row(interface, node)
-            style = _STATE_STYLES.get(node["state"], "")
-            cells = [Text(cell) for cell in row]
-            cells[_COLUMNS.index("state")].stylize(style)
-            table.add_row(*cells)
+    for row in _rows(document):
+        cells = [Text(cell) for cell in row]
+        state = _COLUMNS.index("state")
+        cells[state].stylize(_STATE_STYLES.get(row[state], ""))
+        table.add_row(*cells)
     if console.is_terminal:
         console.print(table)
     else:
@@ -48,22 +47,34 @@ def _print_table(document: dict[str, Any]) -> None:
 
 def _print_plain(document: dict[str, Any]) -> None:
     """Print aligned columns as wide as they need to be: nothing is folded in a pipe."""
-    rows = [_COLUMNS] + [_row(interface, node) for interface in document["interfaces"] for node in interface["nodes"]]
+    rows = [_COLUMNS, *_rows(document)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _row(interface: dict[str, Any], node: dict[str, Any]) -> tuple[str, ...]:
+def _rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for interface in document["interfaces"]:
+        for node in interface["nodes"]:
+            yield _row(
+                interface,
+                str(node["vhid"]),
+                node["state"],
+                duration(node["for_s"]),
+                _why(node),
+                _master(node["master"]),
+                f"{node['advertisement_interval_s']:.3f} s",
+            )
+        if not interface["nodes"]:
+            yield _row(interface, "-", "INIT", "-", _NO_VHID, "-", "-")
+
+
+def _row(interface: dict[str, Any], *of_node: str) -> tuple[str, ...]:
+    """Put what is known of a virtual host between what is known of its interface."""
     return (
         interface["name"],
-        interface["carpdev"],
-        str(node["vhid"]),
-        node["state"],
-        duration(node["for_s"]),
-        _why(node),
-        _master(node["master"]),
-        f"{node['advertisement_interval_s']:.3f} s",
+        interface["carpdev"] or "-",
+        *of_node,
         str(interface["demote"]),
         " ".join(interface["addresses"]),
     )
@@ -84,7 +95,8 @@ def _remarks(document: dict[str, Any]) -> Iterator[str]:
         fence = interface.get("fence", {})
         if fence.get("reason"):
             yield f"{interface['name']}: not fenced: {fence['reason']}"
-        if interface["nodes"][0]["state"] == "MASTER" and interface.get("live") == []:
+        serves = any(node["state"] == "MASTER" for node in interface["nodes"][:1])
+        if serves and interface.get("live") == []:
             yield f"{interface['name']}: its addresses are not set on this host"
         for demotion in interface["demotions"]:
             yield f"{interface['name']}: demoted by {demotion['amount']}: {demotion['name']} ({duration(demotion['for_s'])})"

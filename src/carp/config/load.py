@@ -1,20 +1,22 @@
 """carp.toml, or a document made elsewhere, into the parameters that the engine takes: checked whole, or refused whole."""
 
+import copy
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from carp.protocol.auth import ZERO_KEY, Key
 from carp.protocol.parameters import HostParameters, InterfaceParameters
-from carp.protocol.values import NANOSECONDS_PER_SECOND
+from carp.protocol.values import NANOSECONDS_PER_SECOND, family_of
 
 from . import secrets, words
 from .errors import Collector, ConfigError, KeyPath, Problem, RefusedError, key_text, shown
 from .hints import did_you_mean
-from .model import GlobalTable, InterfaceTable, keys_of, read_table
+from .model import GlobalTable, InterfaceTable, RunningTable, keys_of, read_table
 from .relations import Tables, check_keys, check_shared
 
 DEFAULT_PATH = Path("/etc/carp/carp.toml")
@@ -30,7 +32,9 @@ class Configuration:
     """A whole configuration that passed every check.
 
     `log` is the level 0..7 of net.inet.carp.log, `fence` one of words.FENCE_WORDS. `warnings` are sentences about what is
-    legal and unwise. `path` is the file it came from, or None.
+    legal and unwise. `path` is the file it came from, or None. `drafts` are carp interfaces without a vhid: known by name and
+    not among those of `host`. `document` is what was checked, in values that TOML can hold and with absolute paths; it holds
+    pass phrases.
     """
 
     host: HostParameters = field(repr=False)
@@ -39,19 +43,24 @@ class Configuration:
     realtime: bool = False
     warnings: tuple[str, ...] = ()
     path: Path | None = None
+    arpbalance: bool = False
+    drafts: tuple[str, ...] = ()
+    document: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a document came from: how its places are named, and where relative files are looked for.
 
-    `mode` holds the permission bits of the file that the document is, or None when it is none.
+    `mode` holds the permission bits of the file that the document is, or None when it is none. With `incomplete_ok` carp
+    interfaces may be without vhid, carpdev and addresses, and there may be none at all.
     """
 
     place: Callable[[KeyPath], str]
     folder: Path
     path: Path | None = None
     mode: int | None = None
+    incomplete_ok: bool = False
 
 
 def load_file(path: Path) -> Configuration:
@@ -76,27 +85,35 @@ def load_document(document: Mapping[str, object], source: Source) -> Configurati
         ConfigError: with every problem, in the order of the document.
     """
     problems = Collector(document, source.place)
-    tables = _carp_tables(document, problems)
+    tables = _carp_tables(document, problems, none_ok=source.incomplete_ok)
     written = document.get(_GLOBAL)
     host_table = read_table(GlobalTable, _GLOBAL, written if isinstance(written, Mapping) else {}, problems)
-    read = {name: read_table(InterfaceTable, name, table, problems) for name, table in tables.items()}
+    model = RunningTable if source.incomplete_ok else InterfaceTable
+    read = {name: read_table(model, name, table, problems) for name, table in tables.items()}
     for name, table in tables.items():
-        check_keys(name, table, problems)
+        check_keys(name, table, problems, incomplete_ok=source.incomplete_ok)
     check_shared(tables, problems)
     _check_secrecy(tables, source, problems)
     file_keys = _read_key_files(tables, source, problems)
     found = problems.ordered()
     if found or host_table is None:
         raise ConfigError(found)
-    interfaces = [_interface(name, table, file_keys.get(name)) for name, table in read.items() if table is not None]
-    interfaces.sort(key=lambda interface: words.carp_number(interface.name) or 0)
-    warnings = tuple(
-        f"{source.place((interface.name,))}: no pass: every host on the network can take part"
-        for interface in interfaces
-        if interface.key == ZERO_KEY
+    names = sorted(read, key=lambda name: words.carp_number(name) or 0)
+    whole = {name: checked for name in names if (checked := read[name]) is not None}
+    interfaces = tuple(
+        interface_parameters(name, checked, file_keys.get(name)) for name, checked in whole.items() if not checked.is_draft
     )
-    host = HostParameters(tuple(interfaces), allow=host_table.allow, preempt=host_table.preempt)
-    return Configuration(host, host_table.log, host_table.fence, host_table.realtime, warnings, source.path)
+    return Configuration(
+        _host_parameters(interfaces, host_table),
+        host_table.log,
+        host_table.fence,
+        host_table.realtime,
+        tuple(_warnings(interfaces, source)),
+        source.path,
+        host_table.arpbalance,
+        tuple(name for name, checked in whole.items() if checked.is_draft),
+        _kept(_in_order(document), source.folder, file_keys),
+    )
 
 
 def _read(path: Path) -> tuple[bytes, int]:
@@ -139,10 +156,9 @@ def _syntax_problem(path: Path, text: str, message: str) -> Problem:
     return Problem(f"{path}: line {line}, column {column}", fault=match["what"])
 
 
-def _carp_tables(document: Mapping[str, object], problems: Collector) -> Tables:
+def _carp_tables(document: Mapping[str, object], problems: Collector, *, none_ok: bool) -> Tables:
     """Pick the carp interfaces out of a document; whatever is neither one nor [global] is a problem."""
     tables: dict[str, Mapping[str, object]] = {}
-    strangers = False
     for name, table in document.items():
         is_carp = words.carp_number(name) is not None
         if is_carp and isinstance(table, Mapping):
@@ -151,10 +167,9 @@ def _carp_tables(document: Mapping[str, object], problems: Collector) -> Tables:
             if not isinstance(table, Mapping):
                 problems.add((name,), RefusedError(f"a table [{name}]"), shown(table))
         else:
-            strangers = True
             problems.add((name,), _stranger(name, table))
-    if not tables and not strangers:
-        problems.add((), RefusedError("at least one table such as [carp0]", fault="no carp interface"))
+    if not document and not none_ok:
+        problems.add((), RefusedError("a table such as [carp0], or an empty [global]", fault="no carp interface"))
     return tables
 
 
@@ -196,7 +211,58 @@ def _read_key_files(tables: Tables, source: Source, problems: Collector) -> dict
     return keys
 
 
-def _interface(name: str, table: InterfaceTable, file_key: Key | None) -> InterfaceParameters:
+def _in_order(document: Mapping[str, object]) -> dict[str, object]:
+    """Put the tables into the order of their numbers, [global] first."""
+    return dict(sorted(document.items(), key=lambda item: -1 if (number := words.carp_number(item[0])) is None else number))
+
+
+def _kept(document: Mapping[str, object], folder: Path, file_keys: Mapping[str, Key]) -> dict[str, Any]:
+    """Copy a checked document so that it means the same in any folder, and as UTF-8.
+
+    What is not UTF-8 comes from the bytes of a command line; a key then stands for the pass phrase or for the file.
+    """
+    kept: dict[str, Any] = {name: copy.deepcopy(dict(table)) for name, table in document.items() if isinstance(table, Mapping)}
+    for name, key in file_keys.items():
+        table = kept[name]
+        table["pass-file"] = str((folder / table["pass-file"]).absolute())
+        if not _is_utf8(table["pass-file"]):
+            del table["pass-file"]
+            table["key-hex"] = key.hex()
+    for table in kept.values():
+        if "pass" in table and not _is_utf8(table["pass"]):
+            table["key-hex"] = secrets.passphrase(table.pop("pass")).hex()
+    return kept
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _warnings(interfaces: Sequence[InterfaceParameters], source: Source) -> Iterator[str]:
+    if not interfaces and not source.incomplete_ok:
+        yield f"{source.place(())}: no carp interface: carp ifconfig can make one"
+    for one in interfaces:
+        if one.key == ZERO_KEY:
+            yield f"{source.place((one.name,))}: no pass: every host on the network can take part"
+        for peer in one.peers:
+            if one.families and family_of(peer) not in one.families:
+                place = source.place((one.name, "carppeer"))
+                yield f"{place}: {peer} hears nothing: {one.name} has no {family_of(peer)} address to advertise"
+
+
+def _host_parameters(interfaces: tuple[InterfaceParameters, ...], table: GlobalTable) -> HostParameters:
+    return HostParameters(
+        interfaces,
+        allow=table.allow,
+        preempt=table.preempt,
+        dscp=table.dscp,
+        ifdown_demotion=table.ifdown_demotion_factor,
+        senderr_demotion=table.senderr_demotion_factor,
+    )
+
+
+def interface_parameters(name: str, table: InterfaceTable, file_key: Key | None = None) -> InterfaceParameters:
+    """Turn a checked table into parameters; `file_key` is what its pass-file holds. The vhid of a draft is 0."""
     return InterfaceParameters(
         name=name,
         carpdev=table.carpdev,
@@ -206,6 +272,8 @@ def _interface(name: str, table: InterfaceTable, file_key: Key | None) -> Interf
         advbase=table.advbase,
         dialect=table.dialect,
         preempt=table.preempt,
+        up=table.up,
+        peers=tuple(table.carppeer),
         groups=tuple(table.groups),
         lladdr=table.lladdr,
         demote_skew=table.demote_skew,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 from carp.protocol.auth import Key
 from carp.protocol.dialect import AUTO, DIALECTS, Dialect
 from carp.protocol.parameters import MAX_NODES, LinkAddress, Node
-from carp.protocol.values import InterfaceAddress
+from carp.protocol.values import Address, InterfaceAddress
 
 from . import secrets, words
 from .errors import Collector, RefusedError, shown
@@ -25,6 +25,9 @@ _STRING = {"type": "string"}
 _CarpDev = Annotated[str, BeforeValidator(words.carpdev)]
 _Group = Annotated[str, BeforeValidator(words.group)]
 _Address = Annotated[InterfaceAddress, BeforeValidator(words.address), WithJsonSchema(_STRING)]
+_Peers = Annotated[
+    list[Annotated[Address, BeforeValidator(words.peer), WithJsonSchema(_STRING)]], BeforeValidator(words.as_list)
+]
 _Node = Annotated[InstanceOf[Node], BeforeValidator(words.node), WithJsonSchema(_STRING)]
 _LinkAddress = Annotated[LinkAddress | bytes, BeforeValidator(words.lladdr), WithJsonSchema(_STRING)]
 _Dialect = Annotated[InstanceOf[Dialect], BeforeValidator(words.dialect), WithJsonSchema({"enum": list(DIALECTS)})]
@@ -49,6 +52,10 @@ class GlobalTable(_Table):
     allow: bool = Field(True, description=_BOOLEAN)
     preempt: bool = Field(False, description=_BOOLEAN)
     log: int = Field(2, ge=0, le=7, description="an integer 0..7")
+    arpbalance: bool = Field(False, description=_BOOLEAN)
+    dscp: int | None = Field(None, ge=0, le=63, description="an integer 0..63")
+    ifdown_demotion_factor: int = Field(1, ge=0, le=255, description="an integer 0..255")
+    senderr_demotion_factor: int = Field(1, ge=0, le=255, description="an integer 0..255")
     fence: _Fence = Field("auto", description=words.FENCE)
     realtime: bool = Field(False, description=_BOOLEAN)
 
@@ -68,9 +75,11 @@ class InterfaceTable(_Table):
     pass_file: _FileName | None = Field(None, description=words.FILE_NAME)
     key_hex: _KeyHex | None = Field(None, repr=False, description=words.KEY_HEX)
     addresses: list[_Address] = Field(min_length=1, description='a list such as ["192.0.2.100/24", "2001:db8::100/64"]')
+    carppeer: _Peers = Field([], description=words.PEERS)
     groups: list[_Group] = Field(["carp"], description='a list of group names, such as ["carp"]')
     lladdr: _LinkAddress = Field(LinkAddress.VIRTUAL, description=words.LLADDR)
     preempt: bool | None = Field(None, description=_BOOLEAN)
+    up: bool = Field(True, description=_BOOLEAN)
     dialect: _Dialect = Field(AUTO, description=words.DIALECT)
     demote_skew: bool = Field(False, description=_BOOLEAN)
     digest_grace: float = Field(60, ge=0, le=3600, allow_inf_nan=False, description="a number of seconds, 0..3600")
@@ -88,6 +97,21 @@ class InterfaceTable(_Table):
         if self.carpnodes is not None:
             return tuple(sorted(self.carpnodes, key=lambda node: node.vhid))
         return (Node(self.vhid or 0, self.advskew),)
+
+    @property
+    def is_draft(self) -> bool:
+        """Whether the interface has a name and no virtual host."""
+        return self.vhid is None and self.carpnodes is None
+
+
+class RunningTable(InterfaceTable):
+    """A table [carpN] of a running daemon: the BSD words may still have to name the parent and the addresses.
+
+    `carpdev` is "" and `addresses` is empty where they do.
+    """
+
+    carpdev: _CarpDev = Field("", description=words.CARPDEV)
+    addresses: list[_Address] = Field([], description=InterfaceTable.model_fields["addresses"].description)
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, str]:

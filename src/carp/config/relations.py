@@ -22,20 +22,21 @@ KEY_SOURCES = ("pass", "pass-file", "key-hex")
 _Value = TypeVar("_Value")
 
 
-def check_keys(name: str, table: Mapping[str, object], problems: Collector) -> None:
-    """Check the rules between the keys of one carp interface."""
+def check_keys(name: str, table: Mapping[str, object], problems: Collector, *, incomplete_ok: bool) -> None:
+    """Check the rules between the keys of one carp interface; with `incomplete_ok` it may be without a vhid."""
     sources = [key for key in table if key in KEY_SOURCES]
     for extra in sources[1:]:
         fault = f"{sources[0]} is given already"
         problems.add((name, extra), RefusedError("only one of pass, pass-file and key-hex", fault=fault))
     nodes = table.get("carpnodes")
-    if nodes is None and "vhid" not in table:
+    if nodes is None and "vhid" not in table and not incomplete_ok:
         problems.add((name, "vhid"), RefusedError("an integer 1..255", fault="missing"))
     if nodes is not None:
         for key in ("vhid", "advskew"):
             if key in table:
                 problems.add((name, key), RefusedError("carpnodes holds it", fault="not together with carpnodes"))
-    if isinstance(nodes, list) and len(nodes) > 1:
+    # Any other balancing is refused itself.
+    if isinstance(nodes, list) and len(nodes) > 1 and table.get("balancing", "none") == "none":
         problems.add((name, "carpnodes"), RefusedError(words.NO_BALANCING, fault="more than one node needs balancing"))
     advbase = table.get("advbase", 1)
     if table.get("demote-skew") is True and type(advbase) is int and advbase == 0:
@@ -43,6 +44,24 @@ def check_keys(name: str, table: Mapping[str, object], problems: Collector) -> N
             (name, "demote-skew"), RefusedError("false, or advbase 1..254", fault="true needs an advbase of 1 or more")
         )
     _check_patience(name, table, problems)
+    _check_peers(name, table, problems)
+
+
+def _check_peers(name: str, table: Mapping[str, object], problems: Collector) -> None:
+    """No host is told twice, and none through an address that moves between them."""
+    shared = {address for _, address in _addresses(table)}
+    listed = words.as_list(table.get("carppeer"))
+    seen = set()
+    for word in listed if isinstance(listed, list) else []:
+        peer = _lenient(words.peer, word)
+        if peer is None:
+            continue
+        if peer in shared:
+            fault = f"{shown(word)} is a shared address of {name} itself"
+            problems.add((name, "carppeer"), RefusedError("an address that the peer has for itself", fault=fault))
+        elif peer in seen:
+            problems.add((name, "carppeer"), RefusedError("each address once", fault=f"{shown(word)} is listed twice"))
+        seen.add(peer)
 
 
 def _check_patience(name: str, table: Mapping[str, object], problems: Collector) -> None:

@@ -5,12 +5,12 @@ Each function takes what a person wrote, of whatever type, and returns the value
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Address, ip_interface
+from ipaddress import IPv4Address, ip_address, ip_interface
 
 from carp.protocol.auth import KEY_BYTES, Key, key_from_hex
 from carp.protocol.dialect import DIALECTS, Dialect
 from carp.protocol.parameters import LinkAddress, Node
-from carp.protocol.values import InterfaceAddress
+from carp.protocol.values import Address, InterfaceAddress
 
 from .errors import RefusedError
 from .hints import did_you_mean
@@ -19,6 +19,9 @@ MAX_NAME_BYTES = 15
 """What Linux allows for the name of an interface (IFNAMSIZ without its NUL)."""
 
 ADDRESS = "an IPv4 or IPv6 address with its prefix length, such as 192.0.2.100/24"
+ADDRESS_OF_A_HOST = "an address of a host: not unspecified, loopback, multicast or broadcast"
+PEER = "an IPv4 or IPv6 address of one host, without a prefix length, such as 192.0.2.2"
+PEERS = 'a list of IPv4 and IPv6 addresses of hosts, such as ["192.0.2.2"]'
 CARPDEV = f"the name of the parent interface, 1..{MAX_NAME_BYTES} bytes without slash, colon or white space"
 CARP_NAME = "carp0..carp9999"
 GROUP = f"a group name of 1..{MAX_NAME_BYTES} letters, digits, '_', '-' and '.' that does not end in a digit"
@@ -84,10 +87,31 @@ def address(word: object) -> InterfaceAddress:
         raise RefusedError("an address with its prefix length", hint=f"write the prefix, such as {word}/{length}")
     if found.network.prefixlen == 0:
         raise RefusedError(f"a prefix length of 1..{found.max_prefixlen}")
-    ip = found.ip
-    if ip.is_unspecified or ip.is_multicast or ip.is_loopback or ip == _BROADCAST:
-        raise RefusedError("an address of a host: not unspecified, loopback, multicast or broadcast")
+    if not _is_of_a_host(found.ip):
+        raise RefusedError(ADDRESS_OF_A_HOST)
     return found
+
+
+def peer(word: object) -> Address:
+    """Read the address of a host that advertisements go to; the scope of a link-local one is that of the carpdev."""
+    if not isinstance(word, str) or "%" in word:
+        raise RefusedError(PEER)
+    try:
+        found = ip_address(word)
+    except ValueError:
+        raise RefusedError(PEER) from None
+    if not _is_of_a_host(found):
+        raise RefusedError(ADDRESS_OF_A_HOST)
+    return found
+
+
+def _is_of_a_host(ip: Address) -> bool:
+    return not (ip.is_unspecified or ip.is_multicast or ip.is_loopback or ip == _BROADCAST)
+
+
+def as_list(word: object) -> object:
+    """Let one string stand for a list of it."""
+    return [word] if isinstance(word, str) else word
 
 
 def node(word: object) -> Node:

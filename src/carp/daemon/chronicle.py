@@ -2,7 +2,9 @@
 
 import ipaddress
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..protocol.actions import Drop, Note, Notice, Transition
 from ..protocol.packet import DropReason
@@ -28,6 +30,8 @@ _NOTE_LEVELS = {
     Note.DEMOTED: 3,
     Note.SEND_FAILED: 4,
 }
+_EACH_IS_NEWS = frozenset({Note.FAMILY_SILENT, Note.FAMILY_HEARD, Note.DEMOTED})
+"""Notes about this host itself, which nobody else can make come often."""
 _REPEAT_AFTER_NS = 10 * NANOSECONDS_PER_SECOND
 
 
@@ -46,12 +50,13 @@ class _Limit:
 
 @dataclass(slots=True)
 class Chronicle:
-    """Writes the log; `level` is net.inet.carp.log.
+    """Writes the log; `level` is net.inet.carp.log. Tells `publish` too, if there is one, whatever the level is.
 
     Anything that a stranger on the LAN can cause is written at most once in ten seconds for each kind, with a count.
     """
 
     level: int
+    publish: Callable[[str, Mapping[str, Any]], None] | None = None
     _limits: dict[object, _Limit] = field(default_factory=dict)
 
     def say(self, level: int, text: str) -> None:
@@ -68,37 +73,80 @@ class Chronicle:
             why += f", from {address_text(transition.source)}"
         if transition.detail:
             why += f": {transition.detail}"
+        if self.publish is not None:
+            self.publish("transition", _transition_document(transition))
         text = f"{transition.interface} vhid {transition.vhid}: {transition.old.value} -> {transition.new.value} ({why})"
         self.say(_INIT_TRANSITION_LEVEL if touches_init else _TRANSITION_LEVEL, text)
 
     def notice(self, notice: Notice, now: Instant) -> None:
         """Tell what an administrator should know."""
         level = _NOTE_LEVELS[notice.note]
-        if level > self.level:
+        each_is_news = notice.note in _EACH_IS_NEWS
+        if self.publish is not None and each_is_news:
+            self.publish("notice", _notice_document(notice))
+        if level > self.level and (self.publish is None or each_is_news):
             return
+        more = self._due((notice.interface, notice.vhid, notice.note), now)
+        if more is None:
+            return
+        if self.publish is not None and not each_is_news:
+            self.publish("notice", _notice_document(notice))
         place = notice.interface if notice.vhid is None else f"{notice.interface} vhid {notice.vhid}"
         text = f"{place}: {notice.note.value}"
         if notice.source:
             text += f", {address_text(notice.source)}"
         if notice.detail:
             text += f": {notice.detail}"
-        self._limited(level, text, (notice.interface, notice.vhid, notice.note), now)
+        self.say(level, text + more)
 
     def drop(self, drop: Drop, now: Instant) -> None:
         """Tell why a packet was refused."""
         level = _DROP_LEVELS.get(drop.reason, _USUAL_DROP_LEVEL)
-        if level > self.level:
+        if level > self.level and self.publish is None:
             return
+        more = self._due((drop.parent, drop.reason), now)
+        if more is None:
+            return
+        if self.publish is not None:
+            self.publish("drop", _drop_document(drop))
         vhid = "" if drop.vhid is None else f" vhid {drop.vhid}"
-        text = f"{drop.parent}{vhid}: packet from {address_text(drop.source)} dropped ({drop.reason.value})"
-        self._limited(level, text, (drop.parent, drop.reason), now)
+        self.say(level, f"{drop.parent}{vhid}: packet from {address_text(drop.source)} dropped ({drop.reason.value}){more}")
 
-    def _limited(self, level: int, text: str, kind: object, now: Instant) -> None:
+    def _due(self, kind: object, now: Instant) -> str | None:
+        """Tell whether a kind of message may be told again, and what to add about those that were not told."""
         limit = self._limits.get(kind)
         if limit is not None and now - limit.written_at < _REPEAT_AFTER_NS:
             limit.suppressed += 1
-            return
-        if limit is not None and limit.suppressed:
-            text += f" (and {limit.suppressed} more like it)"
+            return None
         self._limits[kind] = _Limit(now)
-        self.say(level, text)
+        return f" (and {limit.suppressed} more like it)" if limit is not None and limit.suppressed else ""
+
+
+def _transition_document(transition: Transition) -> dict[str, Any]:
+    return {
+        "interface": transition.interface,
+        "vhid": transition.vhid,
+        "old": transition.old.value,
+        "new": transition.new.value,
+        "reason": transition.reason.value,
+        "detail": transition.detail,
+        "source": _source(transition.source),
+    }
+
+
+def _notice_document(notice: Notice) -> dict[str, Any]:
+    return {
+        "interface": notice.interface,
+        "vhid": notice.vhid,
+        "note": notice.note.value,
+        "detail": notice.detail,
+        "source": _source(notice.source),
+    }
+
+
+def _drop_document(drop: Drop) -> dict[str, Any]:
+    return {"parent": drop.parent, "vhid": drop.vhid, "reason": drop.reason.value, "source": _source(drop.source)}
+
+
+def _source(packed: bytes) -> str | None:
+    return address_text(packed) if packed else None

@@ -1,28 +1,25 @@
 """The control socket: HTTP and JSON over a unix socket, so that `curl --unix-socket` works.
 
-GET /v1/status answers the status document.
+Root and the group carp may ask; the kernel says who it is that asks.
 """
 
 import asyncio
 import contextlib
 import grp
-import json
 import os
 import socket
-from collections.abc import Callable
+import struct
+from collections.abc import Iterable
 from pathlib import Path
 
-import h11
-
-from .chronicle import logger
+from .conversation import Conversation
+from .routes import Route, Routes
 
 _GROUP = "carp"
 _MODE = 0o660
-_PATIENCE_S = 10
 _CHECK_PATIENCE_S = 2
-_READ_BYTES = 1 << 16
-
-Handler = Callable[[], object]
+_CREDENTIALS = struct.Struct("=iII")
+"""Of SO_PEERCRED, unix(7): pid, uid, gid."""
 
 
 class SocketInUseError(Exception):
@@ -30,11 +27,11 @@ class SocketInUseError(Exception):
 
 
 class Control:
-    """The server. `routes` maps a path to what answers a GET of it, with something that JSON can hold."""
+    """The server: listens at `path` and answers by `routes`."""
 
-    def __init__(self, path: Path, routes: dict[str, Handler]) -> None:
+    def __init__(self, path: Path, routes: Iterable[Route] = ()) -> None:
         self._path = path
-        self._routes = routes
+        self._routes = Routes(routes)
         self._server: asyncio.Server | None = None
         self._conversations: set[asyncio.Task[None]] = set()
 
@@ -75,60 +72,15 @@ class Control:
             self._path.unlink(missing_ok=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        conversation = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._conversations.add(conversation)
-        conversation.add_done_callback(self._conversations.discard)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = h11.Connection(h11.SERVER)
-        try:
-            async with asyncio.timeout(_PATIENCE_S):
-                await self._converse(connection, reader, writer)
-        except (TimeoutError, OSError):
-            pass  # a client that hangs or leaves is its own affair
-        except h11.RemoteProtocolError as error:
-            with contextlib.suppress(h11.LocalProtocolError, OSError):
-                writer.write(_response(connection, error.error_status_hint, {"error": str(error)}))
-        finally:
-            with contextlib.suppress(OSError):
-                writer.close()
-
-    async def _converse(self, connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request: h11.Request | None = None
-        while True:
-            event = connection.next_event()
-            if event is h11.NEED_DATA:
-                connection.receive_data(await reader.read(_READ_BYTES))
-            elif isinstance(event, h11.Request):
-                request = event
-            elif isinstance(event, h11.EndOfMessage):
-                assert request is not None
-                status, document = self._answer(request)
-                writer.write(_response(connection, status, document, with_body=request.method != b"HEAD"))
-                await writer.drain()
-                if connection.our_state is h11.MUST_CLOSE:
-                    return
-                connection.start_next_cycle()
-            elif isinstance(event, h11.ConnectionClosed):
-                return
-
-    def _answer(self, request: h11.Request) -> tuple[int, object]:
-        path = request.target.decode("ascii").partition("?")[0]
-        handler = self._routes.get(path)
-        if handler is None:
-            return 404, {"error": f"{path} is not known; there is {', '.join(sorted(self._routes))}"}
-        if request.method not in (b"GET", b"HEAD"):
-            return 405, {"error": f"{path} can be read only (GET)"}
-        try:
-            return 200, handler()
-        except Exception:
-            logger.exception("the answer to %s failed", path)
-            return 500, {"error": "carpd has a fault; its log has the details"}
+        conversation = Conversation(reader, writer, self._routes, peer_uid(writer))
+        task = asyncio.get_running_loop().create_task(conversation.run())
+        self._conversations.add(task)
+        task.add_done_callback(self._conversations.discard)
 
 
-def _response(connection: h11.Connection, status: int, document: object, *, with_body: bool = True) -> bytes:
-    body = json.dumps(document).encode() + b"\n"
-    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    response = h11.Response(status_code=status, headers=headers)
-    parts = (response, h11.Data(data=body), h11.EndOfMessage()) if with_body else (response, h11.EndOfMessage())
-    return b"".join(connection.send(part) or b"" for part in parts)
+def peer_uid(writer: asyncio.StreamWriter) -> int:
+    """Return the uid of the process that connected."""
+    raw = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, uid, _ = _CREDENTIALS.unpack(raw)
+    assert isinstance(uid, int)
+    return uid

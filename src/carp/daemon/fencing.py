@@ -13,7 +13,7 @@ from ..linux.journal import Journal, Leftovers
 from ..linux.links import LinkTable
 from ..linux.netlink import Netlink
 from ..protocol.parameters import InterfaceParameters
-from ..protocol.values import NANOSECONDS_PER_SECOND, Family, Instant
+from ..protocol.values import NANOSECONDS_PER_SECOND, Family, Instant, InterfaceAddress
 
 _SWITCHED_OFF = "switched off by the configuration"
 
@@ -44,6 +44,7 @@ class Fencing:
         self._fence: Fence | None = None
         self._slots: dict[str, int] = {}
         self._links: dict[str, CarpLink] = {}
+        self._fenced: dict[str, tuple[int, tuple[InterfaceAddress, ...]]] = {}
         self._holds: dict[str, dict[Family, Instant]] = {}
         if wanted == "off":
             self.unavailable = _SWITCHED_OFF
@@ -104,7 +105,13 @@ class Fencing:
         """Fence exactly the addresses of a carp interface on its parent; worker thread."""
         if self._fence is not None:
             slot = self._slots.setdefault(parameters.name, self._free_slot())
+            self._fenced.pop(parameters.name, None)
             self._fence.set_vips(parent_index, slot, [address.ip for address in parameters.addresses])
+            self._fenced[parameters.name] = (parent_index, parameters.addresses)
+
+    def is_prepared(self, parameters: InterfaceParameters, parent_index: int) -> bool:
+        """Tell whether `prepare` would change nothing."""
+        return self._fence is None or self._fenced.get(parameters.name) == (parent_index, parameters.addresses)
 
     def guard_parent(self, netlink: Netlink, name: str, index: int) -> None:
         """Put the fence on a parent; worker thread. Raises FenceUnavailable."""
@@ -147,6 +154,7 @@ class Fencing:
         """A carp interface is gone, its addresses released."""
         self.close(link.name)
         self._links.pop(link.name, None)
+        self._fenced.pop(link.name, None)
         slot = self._slots.pop(link.name, None)
         if self._fence is None or slot is None:
             return

@@ -63,6 +63,7 @@ class Hardware:
     ) -> None:
         self.ports: dict[str, Port] = {}
         self.table = table
+        self._placeholders: dict[str, int] = {}
         self._worker = worker
         self._journal = journal
         self._ownership = ownership
@@ -71,9 +72,10 @@ class Hardware:
         self._watch = watch
         self._unwatch = unwatch
 
-    async def settle(self, wanted: Iterable[InterfaceParameters]) -> list[str]:
+    async def settle(self, wanted: Iterable[InterfaceParameters], drafts: Iterable[str] = ()) -> list[str]:
         """Make parents and carp interfaces be as wanted, as far as the parents are there.
 
+        `drafts` are the names of carp interfaces without a vhid. They, and those without a parent, have a placeholder.
         Returns what could not be done, as sentences.
         """
         wanted = tuple(wanted)
@@ -89,6 +91,9 @@ class Hardware:
                 problems.append(f"{name} cannot be fenced: {error}")
             except OSError as error:
                 problems.append(f"{name} cannot be used: {error.strerror}")
+        # An interface whose addresses live on the parent has no link of its own.
+        homeless = [one.name for one in wanted if one.carpdev not in self.ports and one.mac is not None]
+        problems += await self._hold_places([*drafts, *homeless])
         for parameters in wanted:
             if parameters.carpdev not in self.ports:
                 continue
@@ -107,6 +112,13 @@ class Hardware:
             port.claims.watch(addresses)
         return problems
 
+    def placeholders_lost(self) -> bool:
+        """Tell whether somebody else deleted a placeholder, and forget those."""
+        lost = [name for name, index in self._placeholders.items() if self.table.by_index(index) is None]
+        for name in lost:
+            del self._placeholders[name]
+        return bool(lost)
+
     def lose_parent(self, name: str) -> None:
         """The parent is gone, and with it the carp interfaces on it and whatever they held."""
         port = self.ports.pop(name, None)
@@ -124,7 +136,8 @@ class Hardware:
         link = self.table.by_name(name)
         if link is None or name not in self.ports:
             return ParentChanged(name, present=False, up=False, mac=bytes(6))
-        return ParentChanged(name, True, link.up and link.running, link.mac, self.table.sources(link.index))
+        sources, addresses = self.table.sources(link.index), self.table.usable_addresses(link.index)
+        return ParentChanged(name, True, link.up and link.running, link.mac, sources, addresses)
 
     async def undo(self) -> None:
         """Leave the host as it was found."""
@@ -146,6 +159,7 @@ class Hardware:
             self._unwatch(port)
             port.close()
         self.ports.clear()
+        self._placeholders.clear()
         self._fencing.stop()
 
     async def _open_port(self, name: str, index: int) -> None:
@@ -191,7 +205,8 @@ class Hardware:
 
     async def _fence_addresses(self, parameters: InterfaceParameters) -> None:
         index = self.ports[parameters.carpdev].index
-        await self._worker.run(Urgency.SETUP, lambda _: self._fencing.prepare(parameters, index))
+        if not self._fencing.is_prepared(parameters, index):
+            await self._worker.run(Urgency.SETUP, lambda _: self._fencing.prepare(parameters, index))
 
     async def _remove_unwanted(self, wanted: tuple[InterfaceParameters, ...]) -> None:
         names = {parameters.name for parameters in wanted}
@@ -205,6 +220,25 @@ class Hardware:
             index = self.ports[name].index
             self.lose_parent(name)
             await self._worker.run(Urgency.SETUP, partial(self._restore_parent, name, index))
+
+    async def _hold_places(self, names: list[str]) -> list[str]:
+        """Have a placeholder for each of these carp interfaces and for no other."""
+        obsolete = [self._placeholders.pop(name) for name in self._placeholders.keys() - names]
+        if obsolete:
+            await self._worker.run(Urgency.SETUP, partial(carplink.delete_placeholders, indexes=obsolete))
+        problems = []
+        for name in names:
+            if name in self._placeholders:
+                continue
+            create = partial(carplink.create_placeholder, journal=self._journal, name=name, group=self._journal.link_group)
+            try:
+                index = await self._worker.run(Urgency.SETUP, create)
+            except (carplink.LinkError, OSError) as error:
+                problems.append(str(error))
+                continue
+            assert isinstance(index, int)
+            self._placeholders[name] = index
+        return problems
 
     def _restore_parent(self, name: str, index: int, netlink: Netlink) -> None:
         self._keeper.drop(name)

@@ -11,32 +11,36 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from ..config import oneline
+from ..config.edit import HostView
 from ..config.errors import ConfigError
-from ..config.load import DEFAULT_PATH, Configuration, load_file
+from ..config.load import DEFAULT_PATH, Configuration
 from ..linux import carplink, sysctl
 from ..linux.journal import Journal, LockedError
 from ..linux.links import LinkTable
 from ..linux.netlink import Netlink
 from ..linux.privilege import missing_capabilities
 from ..linux.realtime import become_realtime
-from ..linux.rtnetlink import CARP_ADDRESS_PROTOCOL
-from ..protocol.parameters import InterfaceParameters
-from . import status
+from . import origin
+from .administration import Administration, ChangeRefusedError
+from .api import Api
 from .chronicle import Chronicle, logger
 from .control import Control, SocketInUseError
+from .event_stream import Events
 from .fencing import Fencing, remove_left_filters
+from .fitness import Stock, host_problems
+from .pacing import Turns
 from .runtime import Runtime, StartError
 
 DEFAULT_SOCKET = Path("/run/carp/carpd.sock")
 _DEFAULT_STATE_DIRECTORY = Path("/var/lib/carp")
 _SYSLOG = "/dev/log"
 _SWITCH_INTERVAL_S = 0.0005
+_NO_LINK_GROUP = -1
 DONE, FAILED, WRONG = 0, 1, 2
 
 
@@ -44,10 +48,10 @@ def main() -> int:
     """Run carpd with the arguments of the command line."""
     parser = _parser()
     arguments = parser.parse_intermixed_args()
-    if arguments.config is not None and oneline.is_given(arguments):
-        parser.error("--config and the options of one interface exclude each other")
+    if conflict := origin.conflict(arguments):
+        parser.error(conflict)
     try:
-        configuration = _load(arguments)
+        configuration = origin.load(arguments, _host_view)
     except ConfigError as error:
         for problem in error.problems:
             print(f"carpd: {problem}", file=sys.stderr)
@@ -70,22 +74,23 @@ def _parser() -> argparse.ArgumentParser:
         "carpd",
         allow_abbrev=False,
         description="Shares IP addresses between hosts with CARP, the Common Address Redundancy Protocol of the BSDs.",
-        epilog=f"Without --config and without the options of one interface it reads {DEFAULT_PATH}.",
+        epilog=f"Without an option that says what to read it reads {DEFAULT_PATH}, or else the BSDs' boot files in /etc.",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, carp.toml")
     parser.add_argument("-n", dest="check", action="store_true", help="check the configuration and exit")
     parser.add_argument("--socket", type=Path, metavar="PATH", help=f"the control socket ({DEFAULT_SOCKET})")
     parser.add_argument("--state-dir", type=Path, metavar="DIR", help=f"the state directory ({_DEFAULT_STATE_DIRECTORY})")
     parser.add_argument("--version", action="version", version=f"carpd {version('carpd')}")
     parser.add_argument("--syslog", action="store_true", help="log to syslog instead of stderr")
-    oneline.add_arguments(parser)
+    origin.add_arguments(parser)
     return parser
 
 
-def _load(arguments: argparse.Namespace) -> Configuration:
-    if oneline.is_given(arguments):
-        return oneline.from_arguments(arguments)
-    return load_file(arguments.config or DEFAULT_PATH)
+def _host_view() -> HostView:
+    with closing(Netlink()) as netlink:
+        table = LinkTable()
+        table.load(netlink)
+    # No link is taken for one of this daemon: whatever is called carpN is no parent anyhow.
+    return Stock.take(table, _NO_LINK_GROUP).view()
 
 
 def _start_log(*, syslog: bool) -> None:
@@ -122,9 +127,9 @@ def _run_locked(arguments: argparse.Namespace, configuration: Configuration, jou
     netlink = Netlink()
     table = LinkTable()
     table.load(netlink)
-    problems = host_problems(configuration.host.interfaces, table, journal.link_group)
+    problems = host_problems(configuration, Stock.take(table, journal.link_group))
     try:
-        Control(socket_path, {}).check()
+        Control(socket_path).check()
     except SocketInUseError as error:
         problems.append(str(error))
     if problems:
@@ -147,8 +152,7 @@ def _run_locked(arguments: argparse.Namespace, configuration: Configuration, jou
         return FAILED
     if fencing.unavailable and configuration.fence == "auto":
         logger.warning("warning: no fence, a killed carpd goes on answering: %s", fencing.unavailable)
-    runtime = partial(Runtime, journal, Chronicle(configuration.log), fencing)
-    return asyncio.run(_serve(arguments, configuration, runtime, journal.link_group, socket_path))
+    return asyncio.run(_serve(arguments, configuration, journal, fencing, socket_path))
 
 
 def _prepare_process(*, realtime: bool) -> None:
@@ -161,52 +165,8 @@ def _prepare_process(*, realtime: bool) -> None:
         logger.warning("warning: %s", refusal)
 
 
-def host_problems(interfaces: tuple[InterfaceParameters, ...], table: LinkTable, link_group: int) -> list[str]:
-    """List what keeps this host from carrying these carp interfaces, as sentences."""
-    problems = []
-    for parameters in interfaces:
-        if table.by_name(parameters.carpdev) is None:
-            names = ", ".join(sorted(link.name for link in table.all() if link.group != link_group))
-            problems.append(
-                f"{parameters.name}.carpdev: there is no interface {parameters.carpdev} on this host; it has {names}"
-            )
-        existing = table.by_name(parameters.name)
-        if existing is not None and existing.group != link_group and parameters.mac is not None:
-            problems.append(
-                f"{parameters.name}: an interface of this name exists already and is not of this carpd: remove it (ip link del"
-                f" {parameters.name}), choose another name, or use the --state-dir of the carpd that made it"
-            )
-        problems += _conflicts(parameters, table, link_group)
-    return problems
-
-
-def _conflicts(parameters: InterfaceParameters, table: LinkTable, link_group: int) -> list[str]:
-    """Name what on this host already has the MAC or an address of a carp interface."""
-    found = []
-    wanted = {address.ip for address in parameters.addresses}
-    parent = table.by_name(parameters.carpdev)
-    for link in table.all():
-        if link.group == link_group:
-            continue
-        same_mac = parent is not None and link.parent_index == parent.index and link.mac == parameters.mac
-        if same_mac and link.name != parameters.name:
-            vhid = f"vhid {parameters.leader.vhid} on {parameters.carpdev}"
-            found.append(f"{parameters.name}: {vhid} is held by {link.name} already, of another daemon")
-        own = [one.address.ip for one in table.addresses(link.index) if one.protocol != CARP_ADDRESS_PROTOCOL]
-        found += [
-            f"{parameters.name}.addresses: {address} is this host's own address on {link.name}: share another one"
-            for address in own
-            if address in wanted
-        ]
-    return found
-
-
 async def _serve(
-    arguments: argparse.Namespace,
-    configuration: Configuration,
-    make_runtime: Callable[[], Runtime],
-    link_group: int,
-    socket_path: Path,
+    arguments: argparse.Namespace, configuration: Configuration, journal: Journal, fencing: Fencing, socket_path: Path
 ) -> int:
     stopping = asyncio.Event()
     reloads: asyncio.Queue[None] = asyncio.Queue()
@@ -214,16 +174,19 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, reloads.put_nowait, None)
-    runtime = make_runtime()
-    control = Control(socket_path, {"/v1/status": partial(status.document, runtime)})
+    turns = Turns()
+    events = Events(turns)
+    runtime = Runtime(journal, Chronicle(configuration.log, events.publish), fencing)
+    administration = Administration(runtime, partial(origin.load, arguments, _host_view), journal.link_group, events.publish)
+    control = Control(socket_path, Api(runtime, administration, events, turns).routes())
     reloader = None
     result = DONE
     try:
         await runtime.start(configuration)
         await control.start()
-        source = configuration.path or "the command line"
-        logger.info("started: %d carp interface(s) of %s", len(configuration.host.interfaces), source)
-        reloader = asyncio.create_task(_reload_when_told(reloads, arguments, runtime, link_group))
+        count = len(configuration.host.interfaces)
+        logger.info("started: %d carp interface(s) of %s", count, origin.describe(arguments, configuration))
+        reloader = asyncio.create_task(_reload_when_told(reloads, administration))
         await stopping.wait()
     except StartError as error:
         for problem in error.problems:
@@ -233,6 +196,7 @@ async def _serve(
         logger.error("cannot start: %s", error)
         result = FAILED
     finally:
+        administration.close()
         if reloader is not None:
             reloader.cancel()
         await runtime.stop()
@@ -241,26 +205,12 @@ async def _serve(
     return result
 
 
-async def _reload_when_told(
-    reloads: asyncio.Queue[None], arguments: argparse.Namespace, runtime: Runtime, link_group: int
-) -> None:
+async def _reload_when_told(reloads: asyncio.Queue[None], administration: Administration) -> None:
     while True:
         await reloads.get()
         try:
-            configuration = await asyncio.to_thread(_load, arguments)
-        except ConfigError as error:
-            _refuse([str(problem) for problem in error.problems])
-            continue
-        problems = host_problems(configuration.host.interfaces, runtime.hardware.table, link_group)
-        if problems:
-            _refuse(problems)
-            continue
-        for problem in await runtime.reconfigure(configuration):
-            logger.error("%s", problem)
-        logger.info("configuration reloaded")
-
-
-def _refuse(problems: list[str]) -> None:
-    for problem in problems:
-        logger.error("%s", problem)
-    logger.error("the configuration was not changed")
+            await administration.reload()
+        except ChangeRefusedError:
+            pass  # the log has the reasons
+        except Exception:
+            logger.exception("the reload failed")

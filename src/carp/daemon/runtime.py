@@ -5,6 +5,7 @@ which everything was read. Nothing slow runs here.
 """
 
 import asyncio
+import errno
 import gc
 import random
 from collections import deque
@@ -13,26 +14,27 @@ from dataclasses import replace
 
 from ..config.load import Configuration
 from ..linux import sysctl
-from ..linux.announce import announcements
 from ..linux.carplink import CarpLink
 from ..linux.clock import Timer, boottime
 from ..linux.journal import Journal
 from ..linux.links import LinkTable
 from ..linux.netlink import Monitor, OverflowedError
-from ..linux.packet_socket import PacketSocket, ethernet_header
+from ..linux.packet_socket import PacketSocket
+from ..linux.raw_socket import RawSocket
 from ..linux.rtnetlink import filter_index
 from ..linux.worker import Urgency, Worker
 from ..protocol.actions import Action, Announce, CloseFence, Drop, Notice, Release, Send, SetMask, Take, Transition
 from ..protocol.engine import Engine
 from ..protocol.events import Configured, Due, Event, Sent, Shutdown, TakeFailed
-from ..protocol.parameters import HostParameters, InterfaceParameters, LinkAddress
-from ..protocol.values import NANOSECONDS_PER_MILLISECOND, Family, Instant, virtual_mac
+from ..protocol.parameters import HostParameters, InterfaceParameters
+from ..protocol.values import NANOSECONDS_PER_MILLISECOND, Family, Instant
 from .chronicle import Chronicle
 from .fencing import Fencing
 from .hardware import Hardware, Port
 from .lateness import Lateness
 from .ownership import LINK_DOWN_AFTER_S, Ownership
 from .reconcile import Reconciler
+from .sender import Sender
 
 PACKETS_PER_ROUND = 128
 _NOTHING_READ = Instant(0)
@@ -60,6 +62,8 @@ class Runtime:
         self.ownership = Ownership(self.worker, self._table, self.handle, fencing.is_fenced)
         keeper = sysctl.Keeper()
         self.hardware = Hardware(self.worker, journal, self.ownership, self._table, fencing, keeper, self._watch, self._unwatch)
+        self._raw: dict[Family, RawSocket] = {}
+        self._sender = Sender(self._table, self.hardware.ports, self._raw)
         self.lateness = Lateness()
         self._reconciler = Reconciler(
             self.worker, self._table, self.ownership, fencing, keeper, chronicle, self._on_link_change, self._remake
@@ -69,7 +73,6 @@ class Runtime:
         self._monitor = Monitor()
         self._loop = asyncio.get_running_loop()
         self._changing = asyncio.Lock()
-        self._headers: dict[tuple[str, int, Family], bytes] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._reported: list[str] = []
         self._stopping = False
@@ -84,8 +87,9 @@ class Runtime:
         await self.worker.run(Urgency.SETUP, self._table.load)
         self._loop.add_reader(self._timer.fileno(), self._on_timer)
         self._loop.add_reader(self._monitor.fileno(), self._on_link_change)
+        self._open_raw_sockets()
         async with self._changing:
-            problems = await self.hardware.settle(configuration.host.interfaces)
+            problems = await self.hardware.settle(configuration.host.interfaces, configuration.drafts)
             if problems:
                 raise StartError(problems)
             self._adopt(configuration)
@@ -98,12 +102,14 @@ class Runtime:
         """Change to another configuration that was checked; only what differs is touched. Return what went wrong."""
         async with self._changing:
             former = self.configuration.host if self.configuration is not None else HostParameters()
+            former_drafts = set(self.configuration.drafts if self.configuration is not None else ())
             wanted = {parameters.name: parameters for parameters in configuration.host.interfaces}
             # What changes its link is taken away first, as if it had been removed, and then made anew.
             survivors = tuple(one for one in former.interfaces if one.name in wanted and _same_link(one, wanted[one.name]))
             if len(survivors) < len(former.interfaces):
                 self.handle(Configured(replace(former, interfaces=survivors)))
-                await self.hardware.settle(survivors)
+                kept = former_drafts.intersection(configuration.drafts)
+                await self.hardware.settle(survivors, kept)
             problems = await self._settle(configuration)
             self._adopt(configuration)
             return problems
@@ -118,6 +124,9 @@ class Runtime:
         # Deleting links holds the kernel's lock: whoever takes over first has it first.
         await asyncio.sleep(LINK_DOWN_AFTER_S)
         await self.hardware.undo()
+        for raw in self._raw.values():
+            self._loop.remove_reader(raw.fileno())
+            raw.close()
         self.worker.stop()
         self._timer.close()
         self._monitor.close()
@@ -135,10 +144,24 @@ class Runtime:
     def _adopt(self, configuration: Configuration) -> None:
         self.configuration = configuration
         self.chronicle.level = configuration.log
-        self._headers.clear()
-        for name in dict.fromkeys(parameters.carpdev for parameters in configuration.host.interfaces):
+        self._sender.forget_headers()
+        for name in _parents_of(configuration):
             self.handle(self.hardware.describe_parent(name))
         self.handle(Configured(configuration.host))
+
+    def _open_raw_sockets(self) -> None:
+        for family in Family:
+            try:
+                raw = self._raw[family] = RawSocket(family, self._link_name)
+            except OSError as error:
+                if error.errno != errno.EAFNOSUPPORT:
+                    raise
+                continue  # this host does without the family
+            self._loop.add_reader(raw.fileno(), self._round, raw)
+
+    def _link_name(self, index: int) -> str:
+        link = self._table.by_index(index)
+        return link.name if link is not None else ""
 
     def _watch(self, port: Port) -> None:
         self._loop.add_reader(port.socket.fileno(), self._round, port.socket)
@@ -158,20 +181,22 @@ class Runtime:
             self.lateness.note(max(0, boottime() - armed))
         self._round(None)
 
-    def _round(self, readable: PacketSocket | None) -> None:
+    def _round(self, readable: PacketSocket | RawSocket | None) -> None:
         # A due advertisement never waits for reading.
         now = boottime()
         self._carry_out(self.engine.handle(Due(_NOTHING_READ), now))
         master_down = self.engine.next_master_down()
         if master_down is not None and master_down <= now:
             # Whoever we are about to give up for dead may be waiting in a queue.
-            read_until = min((self._drain(port.socket) for port in list(self.hardware.ports.values())), default=now)
+            sockets: list[PacketSocket | RawSocket] = [port.socket for port in self.hardware.ports.values()]
+            sockets += self._raw.values()
+            read_until = min((self._drain(socket) for socket in sockets), default=now)
             self._carry_out(self.engine.handle(Due(read_until), boottime()))
         elif readable is not None:
             self._drain(readable)
         self._timer.set(self.engine.next_deadline())
 
-    def _drain(self, socket: PacketSocket) -> Instant:
+    def _drain(self, socket: PacketSocket | RawSocket) -> Instant:
         """Read a bounded number of packets; return the moment up to which all were read."""
         read_until = socket.begin_drain()
         count = 0
@@ -211,48 +236,27 @@ class Runtime:
         interface = self.engine.interface(action.interface)
         # An interface that is being removed still bows out, so its parameters may be the former ones only.
         parameters = interface.parameters if interface is not None else self._former(action.interface)
-        port = self.hardware.ports.get(parameters.carpdev) if parameters is not None else None
-        if parameters is None or port is None:
-            return []
-        key = (action.interface, action.vhid, action.family)
-        header = self._headers.get(key)
-        if header is None:
-            header = self._headers[key] = ethernet_header(self._source_mac(parameters, action.vhid), action.family)
         before = boottime()
-        error = port.socket.send(header + action.packet)
+        result = self._sender.advertise(action, parameters) if parameters is not None else None
+        if parameters is None or result is None:
+            return []
+        error, unreached = result
         if error is None and action.holds_ns:
             until = Instant(before + action.holds_ns)
             closed_ns = self.fencing.sent(action.interface, parameters.families, action.family, until, before)
             if closed_ns is not None:
                 late = f"{closed_ns / NANOSECONDS_PER_MILLISECOND:.0f} ms"
                 self.chronicle.say(2, f"{action.interface}: the fence was closed for {late}: an advertisement came too late")
-        return self.engine.handle(Sent(action.interface, action.vhid, action.family, error), boottime())
+        return self.engine.handle(Sent(action.interface, action.vhid, action.family, error, unreached), boottime())
 
     def _former(self, name: str) -> InterfaceParameters | None:
         known = self.configuration.host.interfaces if self.configuration is not None else ()
         return next((parameters for parameters in known if parameters.name == name), None)
 
-    def _source_mac(self, parameters: InterfaceParameters, vhid: int) -> bytes:
-        if parameters.lladdr is LinkAddress.VIRTUAL and parameters.dialect.source_mac_byte != 0x01:
-            return virtual_mac(vhid, parameters.dialect.source_mac_byte)
-        return self._mac(parameters)
-
-    def _mac(self, parameters: InterfaceParameters) -> bytes:
-        if parameters.mac is not None:
-            return parameters.mac
-        link = self._table.by_name(parameters.carpdev)
-        return link.mac if link is not None else bytes(6)
-
     def _announce(self, action: Announce) -> None:
         interface = self.engine.interface(action.interface)
-        port = self.hardware.ports.get(interface.parameters.carpdev) if interface is not None else None
-        if interface is None or port is None:
-            return
-        mac = self._mac(interface.parameters)
-        router = sysctl.forwards(6)
-        for address in action.addresses:
-            for frame in announcements(address.ip, mac, router=router):
-                port.socket.send(frame)
+        if interface is not None:
+            self._sender.announce(action, interface.parameters)
 
     def _on_link_change(self) -> None:
         try:
@@ -283,19 +287,19 @@ class Runtime:
         """Tell the engine about parents among the touched links, None for all; make anew what came back."""
         if self.configuration is None:
             return
-        self._headers.clear()
-        came_back = False
-        for name in dict.fromkeys(parameters.carpdev for parameters in self.configuration.host.interfaces):
+        self._sender.forget_headers()
+        unsettled = self.hardware.placeholders_lost()
+        for name in _parents_of(self.configuration):
             port, link = self.hardware.ports.get(name), self._table.by_name(name)
             if port is not None and (link is None or link.index != port.index):
                 self.hardware.lose_parent(name)
                 self.handle(self.hardware.describe_parent(name))
-                port = None
+                port, unsettled = None, True
             if link is not None and port is None:
-                came_back = True
+                unsettled = True
             elif port is not None and (touched is None or port.index in touched):
                 self.handle(self.hardware.describe_parent(name))
-        if came_back:
+        if unsettled:
             self._begin(self._settle_again())
 
     def _remake(self, deleted: list[CarpLink]) -> None:
@@ -316,7 +320,7 @@ class Runtime:
     async def _settle(self, configuration: Configuration) -> list[str]:
         """Bring the kernel's objects to what is wanted; a MASTER whose link cannot be made yields, and it is tried again."""
         before = set(self.ownership.links)
-        problems = await self.hardware.settle(configuration.host.interfaces)
+        problems = await self.hardware.settle(configuration.host.interfaces, configuration.drafts)
         for name in self.ownership.links.keys() - before:
             if wanted := self.ownership.wanted(name):
                 self.ownership.take(name, wanted)
@@ -337,6 +341,10 @@ class Runtime:
             for problem in problems:
                 self.chronicle.say(1, problem)
         self._reported = problems
+
+
+def _parents_of(configuration: Configuration) -> Iterable[str]:
+    return dict.fromkeys(parameters.carpdev for parameters in configuration.host.interfaces if parameters.carpdev)
 
 
 def _same_link(one: InterfaceParameters, other: InterfaceParameters) -> bool:

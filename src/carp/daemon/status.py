@@ -3,15 +3,25 @@
 Seconds and text, for people and scripts; never a key.
 """
 
+import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from heapq import merge
 from ipaddress import ip_address
+from itertools import islice
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from ..config.load import interface_parameters
+from ..config.model import RunningTable
+from ..config.words import carp_number
 from ..linux.clock import boottime
+from ..protocol.demotion import Demotion
 from ..protocol.interface import CarpInterface, Refused
-from ..protocol.parameters import LinkAddress
+from ..protocol.parameters import InterfaceParameters, LinkAddress
 from ..protocol.statistics import Statistics
 from ..protocol.values import NANOSECONDS_PER_SECOND, Family, Instant, State, mac_text, virtual_mac
 from ..protocol.vhost import VirtualHost
@@ -19,83 +29,193 @@ from .runtime import Runtime
 
 VERSION = 1
 
+_MOST_DEMOTIONS = 8
+_NODES_IN_A_PIECE = 2
 _REFUSED_RECENTLY_NS = 60 * NANOSECONDS_PER_SECOND
 
 Document = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Configured:
+    """What was set, described and written."""
+
+    parameters: InterfaceParameters
+    document: Document
+    encoded: bytes
+
+
+_written: WeakKeyDictionary[CarpInterface, _Configured] = WeakKeyDictionary()
+
+
 def document(runtime: Runtime) -> Document:
     """Describe the whole daemon."""
-    now = boottime()
+    interfaces = [one for name in names(runtime) if (one := describe(runtime, name)) is not None]
+    demotions = [_demotion(fact, boottime()) for fact in runtime.engine.host.demotions]
+    return {**_head(runtime), "interfaces": interfaces, "demotions": demotions, **_tail(runtime)}
+
+
+def pieces(runtime: Runtime) -> Iterator[bytes]:
+    """Write the document as JSON, each carp interface as it is when its piece is asked for."""
+    yield json.dumps(_head(runtime)).encode().removesuffix(b"}") + b', "interfaces": ['
+    found = filter(None, (_find(runtime, name) for name in names(runtime)))
+    yield from separated(_interface_pieces(runtime, interface) for interface in found)
+    yield b'], "demotions": ['
+    facts = list(runtime.engine.host.demotions)
+    yield from separated(iter((json.dumps(_demotion(fact, boottime())).encode(),)) for fact in facts)
+    yield b"], " + json.dumps(_tail(runtime)).encode().removeprefix(b"{") + b"\n"
+
+
+def states(runtime: Runtime) -> Iterator[bytes]:
+    """Write, as JSON, the state of each virtual host and nothing else: how a stream of events starts."""
+    yield json.dumps({"event": "status", "host": socket.gethostname()}).encode().removesuffix(b"}") + b', "interfaces": ['
+    found = filter(None, (_find(runtime, name) for name in names(runtime)))
+    yield from separated(iter((json.dumps(_states(interface)).encode(),)) for interface in found)
+    yield b"]}"
+
+
+def names(runtime: Runtime) -> Iterator[str]:
+    """Walk the names of all carp interfaces in the order of their numbers."""
+    whole = [interface.name for interface in runtime.engine.interfaces]
+    return merge(whole, _drafts(runtime), key=lambda name: carp_number(name) or 0)
+
+
+def describe(runtime: Runtime, name: str) -> Document | None:
+    """Describe one carp interface; None if there is none of that name."""
+    interface = _find(runtime, name)
+    if interface is None:
+        return None
+    nodes = [_node(interface, vhost) for vhost in interface.vhosts]
+    return {**_configured(interface).document, **_changing(runtime, interface), "nodes": nodes}
+
+
+def separated(lists: Iterable[Iterator[bytes]]) -> Iterator[bytes]:
+    """Put commas between the members of a JSON list, each in pieces."""
+    separator = b""
+    for members in lists:
+        yield separator + next(members)
+        yield from members
+        separator = b", "
+
+
+def _drafts(runtime: Runtime) -> tuple[str, ...]:
+    return () if runtime.configuration is None else runtime.configuration.drafts
+
+
+def _find(runtime: Runtime, name: str) -> CarpInterface | None:
+    """Find a carp interface; one without a vhid, which the engine does not know, is made to be looked at."""
+    if name not in _drafts(runtime) or runtime.configuration is None:
+        return runtime.engine.interface(name)
+    table = RunningTable.model_validate(runtime.configuration.document.get(name, {}))
+    return CarpInterface(interface_parameters(name, table), runtime.engine.host, boottime())
+
+
+def _head(runtime: Runtime) -> Document:
     host = runtime.engine.host
     return {
         "version": VERSION,
         "host": socket.gethostname(),
-        "up_s": _seconds(now - runtime.started_at),
+        "up_s": _seconds(boottime() - runtime.started_at),
         "allow": host.parameters.allow,
         "preempt": host.parameters.preempt,
         "log": runtime.chronicle.level,
         "timer_lateness": runtime.lateness.describe(),
-        "interfaces": [_interface(runtime, interface, now) for interface in runtime.engine.interfaces],
-        "statistics": _statistics(runtime.engine.statistics),
     }
 
 
-def _interface(runtime: Runtime, interface: CarpInterface, now: Instant) -> Document:
+def _tail(runtime: Runtime) -> Document:
+    return {"statistics": _statistics(runtime.engine.statistics)}
+
+
+def _interface_pieces(runtime: Runtime, interface: CarpInterface) -> Iterator[bytes]:
+    changing = json.dumps(_changing(runtime, interface)).encode()
+    yield _configured(interface).encoded[:-1] + b", " + changing[1:-1] + b', "nodes": ['
+    vhosts = list(interface.vhosts)
+    for first in range(0, len(vhosts), _NODES_IN_A_PIECE):
+        nodes = [_node(interface, vhost) for vhost in vhosts[first : first + _NODES_IN_A_PIECE]]
+        yield (b", " if first else b"") + json.dumps(nodes).encode()[1:-1]
+    yield b"]}"
+
+
+def _states(interface: CarpInterface) -> Document:
+    nodes = [{"vhid": vhost.vhid or None, "state": vhost.state.value} for vhost in interface.vhosts]
+    return {"name": interface.name, "demote": interface.demote, "nodes": nodes}
+
+
+def _configured(interface: CarpInterface) -> "_Configured":
+    """Describe what an administrator set; written once for all answers, as it is the larger half of them."""
+    parameters = interface.parameters
+    known = _written.get(interface)
+    if known is None or known.parameters is not parameters:
+        document = {
+            "name": parameters.name,
+            "up": parameters.up,
+            "carpdev": parameters.carpdev,
+            "advbase": parameters.advbase,
+            "dialect": parameters.dialect.name,
+            "carppeer": [str(peer) for peer in parameters.peers],
+            "groups": list(parameters.groups),
+            "addresses": [str(address) for address in parameters.addresses],
+        }
+        known = _written[interface] = _Configured(parameters, document, json.dumps(document).encode())
+    return known
+
+
+def _changing(runtime: Runtime, interface: CarpInterface) -> Document:
+    """Describe everything else that its virtual hosts share."""
+    now = boottime()
     parameters = interface.parameters
     parent = interface.parent
     lladdr = parameters.lladdr
     mac = parent.mac if lladdr is LinkAddress.PARENT else parameters.mac or virtual_mac(parameters.leader.vhid)
     claim = interface.last_claim
-    demotions = runtime.engine.host.demotions.holding(parameters.groups)
+    demotions = islice(runtime.engine.host.demotions.walk(parameters.groups), _MOST_DEMOTIONS)
+    configuration = runtime.configuration
+    table = {} if configuration is None else configuration.document.get(parameters.name, {})
     return {
-        "name": parameters.name,
-        "carpdev": parameters.carpdev,
         "parent": {
             "present": parent.present,
             "up": parent.up,
             "mac": mac_text(parent.mac),
-            "sources": {str(family): str(ip_address(packed)) for family, packed in parent.sources.items()},
+            "sources": {str(family): _address_text(packed) for family, packed in parent.sources.items()},
         },
         "lladdr": mac_text(mac),
-        "advbase": parameters.advbase,
-        "dialect": parameters.dialect.name,
         "preempt": interface.preempt,
-        "groups": list(parameters.groups),
+        "balancing": table.get("balancing", "none"),
         "demote": interface.demote,
-        "demotions": [
-            {
-                "name": fact.name,
-                "amount": fact.amount,
-                "groups": sorted(fact.groups),
-                "owner": fact.owner,
-                "for_s": _seconds(now - fact.since),
-                "ends_in_s": None if fact.until is None else _seconds(fact.until - now),
-            }
-            for fact in demotions
-        ],
+        "demotions": [_demotion(fact, now) for fact in demotions],
         "fence": runtime.fencing.describe(parameters.name, now),
         "claim": None
         if claim is None
         else {"address": str(claim.address), "mac": mac_text(claim.mac), "heard_s_ago": _seconds(now - claim.at)},
-        "addresses": [str(address) for address in parameters.addresses],
         "live": runtime.live_addresses(parameters.name),
-        "nodes": [_node(vhost, interface.last_refused, now) for vhost in interface.vhosts],
         "statistics": _statistics(interface.statistics),
     }
 
 
-def _node(vhost: VirtualHost, refused: Refused | None, now: Instant) -> Document:
+def _demotion(fact: Demotion, now: Instant) -> Document:
+    return {
+        "name": fact.name,
+        "amount": fact.amount,
+        "groups": sorted(fact.groups),
+        "owner": fact.owner,
+        "for_s": _seconds(now - fact.since),
+        "ends_in_s": None if fact.until is None else _seconds(fact.until - now),
+    }
+
+
+def _node(interface: CarpInterface, vhost: VirtualHost) -> Document:
+    now = boottime()
     since = datetime.now(UTC) - timedelta(microseconds=(now - vhost.since) / 1000)
     expected = vhost.expected_master_down() if vhost.state is State.BACKUP else None
     return {
-        "vhid": vhost.vhid,
+        "vhid": vhost.vhid or None,
         "advskew": vhost.node.advskew,
         "state": vhost.state.value,
         "since": since.isoformat(timespec="milliseconds"),
         "for_s": _seconds(now - vhost.since),
         "reason": vhost.reason.value if vhost.reason is not None else None,
-        "detail": vhost.detail,
+        "detail": vhost.detail if vhost.vhid else "no vhid",
         "transitions": vhost.transitions,
         "advertisement_interval_s": _seconds(vhost.timing.advertisement_ns),
         "master_down_s": _seconds(vhost.timing.master_down_ns),
@@ -104,12 +224,12 @@ def _node(vhost: VirtualHost, refused: Refused | None, now: Instant) -> Document
         "rival": None
         if vhost.rivalry is None
         else {
-            "source": str(ip_address(vhost.rivalry.source)),
+            "source": _address_text(vhost.rivalry.source),
             "heard_s_ago": _seconds(now - vhost.rivalry.at),
             "this_host_stayed": vhost.rivalry.stayed,
         },
         "digest_grace": vhost.authenticator.in_grace(now),
-        "warnings": _warnings(vhost, refused, now),
+        "warnings": _warnings(vhost, interface.last_refused, now),
     }
 
 
@@ -122,7 +242,7 @@ def _master(vhost: VirtualHost, now: Instant) -> Document | None:
         return None
     return {
         "self": False,
-        "source": str(ip_address(known.source)),
+        "source": _address_text(known.source),
         "advbase": known.advbase,
         "advskew": known.advskew,
         "demote": known.demote,
@@ -133,7 +253,7 @@ def _master(vhost: VirtualHost, now: Instant) -> Document | None:
 def _warnings(vhost: VirtualHost, refused: Refused | None, now: Instant) -> list[str]:
     found = [f"{family} advertisements of the MASTER do not arrive" for family in sorted(vhost.silent_families)]
     if refused is not None and refused.vhid == vhost.vhid and now - refused.at < _REFUSED_RECENTLY_NS:
-        source = ip_address(refused.source)
+        source = _address_text(refused.source)
         found.append(f"advertisements of {source} are refused: its pass phrase or address list differs (carp check compares)")
     return found
 
@@ -151,6 +271,11 @@ def _statistics(statistics: Statistics) -> Document:
         "rivals_heard": statistics.rivals_heard,
         "claims_heard": statistics.claims_heard,
     }
+
+
+@lru_cache(maxsize=1024)
+def _address_text(packed: bytes) -> str:
+    return str(ip_address(packed))
 
 
 def _by_family(counts: Mapping[Family, int]) -> dict[str, int]:

@@ -24,14 +24,16 @@ ARP_SENDER_MAC, ARP_SENDER = 22, 28
 IPV6_NEXT_HEADER = 20
 ICMPV6_TYPE, ND_TARGET = 54, 62
 
-_IPV4_PROTOCOL = 23
+_IPV4_PROTOCOL, _IPV4_DESTINATION = 23, 30
+_IPV6_DESTINATION = 38
+_IPV4_MULTICAST, _IPV4_ABOVE_MULTICAST, _IPV6_MULTICAST = 0xE0, 0xF0, 0xFF
 _IPV6_FRAGMENT = 44
 _ICMPV6, _NEIGHBOUR_ADVERTISEMENT = 58, 136
 _SO_ATTACH_FILTER = 26
 _PACKET_OTHERHOST, _PACKET_OUTGOING = 3, 4
 _PACKET_TYPE = 0xFFFFF000 + 4
 _VLAN_TAGGED = 0xFFFFF000 + 48
-_LD_WORD, _LD_HALF, _LD_BYTE, _JA, _JEQ, _RET = 0x20, 0x28, 0x30, 0x05, 0x15, 0x06
+_LD_WORD, _LD_HALF, _LD_BYTE, _JA, _JEQ, _JGE, _RET = 0x20, 0x28, 0x30, 0x05, 0x15, 0x35, 0x06
 
 
 class Instruction(NamedTuple):
@@ -54,15 +56,23 @@ _VERDICTS = (Instruction(_RET, 0, label="refuse"), Instruction(_RET, SNAP_BYTES,
 
 
 def advertisements() -> bytes:
-    """Pass protocol 112 that is addressed to us or to a group, also in fragments: those are for the parser to count."""
+    """Pass protocol 112 to any group, also in fragments: those are for the parser to count.
+
+    What is addressed to this host alone comes through a raw socket, which it reaches after routing and IPsec.
+    """
     return _assemble(
         (
             *_NOT_FOR_US,
             Instruction(_JEQ, ETHERTYPE_IPV6, "ipv6"),
             Instruction(_JEQ, ETHERTYPE_IPV4, "", "refuse"),
+            Instruction(_LD_BYTE, _IPV4_DESTINATION),
+            Instruction(_JGE, _IPV4_MULTICAST, "", "refuse"),
+            Instruction(_JGE, _IPV4_ABOVE_MULTICAST, "refuse"),
             Instruction(_LD_BYTE, _IPV4_PROTOCOL),
             Instruction(_JEQ, IP_PROTOCOL_CARP, "accept", "refuse"),
-            Instruction(_LD_BYTE, IPV6_NEXT_HEADER, label="ipv6"),
+            Instruction(_LD_BYTE, _IPV6_DESTINATION, label="ipv6"),
+            Instruction(_JEQ, _IPV6_MULTICAST, "", "refuse"),
+            Instruction(_LD_BYTE, IPV6_NEXT_HEADER),
             Instruction(_JEQ, IP_PROTOCOL_CARP, "accept"),
             Instruction(_JEQ, _IPV6_FRAGMENT, "", "refuse"),
             Instruction(_LD_BYTE, ICMPV6_TYPE),

@@ -23,6 +23,7 @@ from .rtnetlink import (
     delete_group,
     delete_link,
     new_address,
+    new_bridge,
     new_macvlan,
     set_link,
 )
@@ -103,6 +104,32 @@ def create(netlink: Netlink, name: str, parent: str, parent_index: int, mac: byt
     return CarpLink(name, socket.if_nametoindex(name), parent_index, mac)
 
 
+def create_placeholder(netlink: Netlink, journal: Journal, name: str, group: int) -> int:
+    """Make a link that carries nothing, for a carp interface without vhid or parent; return its index.
+
+    A bridge without ports that stays down: every kernel has it, and it leads nowhere. What is left of the interface's own link
+    serves as well: a macvlan outlives a parent that is moved to another namespace.
+
+    Raises:
+        LinkError: the name is taken.
+    """
+    # Even without a parent there is something to undo after a crash.
+    journal.save()
+    for refused in netlink.execute([new_bridge(name, group)]):
+        table = LinkTable()
+        table.load(netlink)
+        existing = table.by_name(name)
+        if existing is not None and existing.group == group:
+            return existing.index
+        raise LinkError(_why_not_created(refused, name, ""))
+    return socket.if_nametoindex(name)
+
+
+def delete_placeholders(netlink: Netlink, indexes: Iterable[int]) -> None:
+    """Delete placeholders; those that are gone are passed over."""
+    netlink.execute([delete_link(index) for index in indexes])
+
+
 def _why_not_created(error: OSError, name: str, parent: str) -> str:
     if error.errno == errno.EEXIST:
         return f"{name} exists already and is not carpd's: remove it or choose another name"
@@ -110,7 +137,8 @@ def _why_not_created(error: OSError, name: str, parent: str) -> str:
         return f"{parent} carries no macvlan: it is a port of a bridge, bond or team"
     if error.errno == errno.EADDRINUSE:
         return f"{parent} already carries an interface with the MAC of {name}"
-    return f"{name} could not be made on {parent}: {error.strerror}"
+    where = f" on {parent}" if parent else ""
+    return f"{name} could not be made{where}: {error.strerror}"
 
 
 def prepare_parent(journal: Journal, parent: str) -> None:
@@ -162,7 +190,7 @@ def clean_up(netlink: Netlink, leftovers: Leftovers, group: int) -> list[str]:
         addresses += own
         removed += [f"{one.address} on {parent}" for one in own]
     for link in table.all():
-        if link.group == group and link.kind == "macvlan":
+        if link.group == group and link.kind in ("macvlan", "bridge"):
             addresses += table.addresses(link.index)
             removed.append(link.name)
     netlink.execute([delete_address(one.index, one.address) for one in addresses])

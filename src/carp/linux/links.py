@@ -7,6 +7,7 @@ from .netlink import Netlink
 from .rtnetlink import (
     CARP_ADDRESS_PROTOCOL,
     IFA_F_DADFAILED,
+    IFA_F_TENTATIVE,
     RTM_DELADDR,
     RTM_DELLINK,
     RTM_NEWADDR,
@@ -83,11 +84,7 @@ class LinkTable:
 
         Over IPv6 a link-local one goes first, as on OpenBSD (WIRE.md section 5).
         """
-        own = [
-            entry.address.ip
-            for entry in self.addresses(index)
-            if entry.protocol != CARP_ADDRESS_PROTOCOL and not entry.flags & IFA_F_DADFAILED
-        ]
+        own = [entry.address.ip for entry in self._own(index)]
         found = []
         for family in Family:
             candidates = [address for address in own if address.version == family]
@@ -95,6 +92,17 @@ class LinkTable:
             if candidates:
                 found.append((family, candidates[0].packed))
         return tuple(found)
+
+    def usable_addresses(self, index: int) -> tuple[InterfaceAddress, ...]:
+        """List the addresses of a link that are not carpd's own and can be the source of a packet now."""
+        return tuple(entry.address for entry in self._own(index) if not entry.flags & IFA_F_TENTATIVE)
+
+    def _own(self, index: int) -> list[LinkAddress]:
+        return [
+            entry
+            for entry in self.addresses(index)
+            if entry.protocol != CARP_ADDRESS_PROTOCOL and not entry.flags & IFA_F_DADFAILED
+        ]
 
     def has_on_link(self, address: InterfaceAddress, except_index: int | None) -> bool:
         """Tell whether another link already has the address's prefix on-link, through an address of its own."""

@@ -1,7 +1,8 @@
-"""Advertisements through AF_PACKET on a parent: received before netfilter, sent from the virtual MAC.
+"""Advertisements to the group through AF_PACKET on a parent: received before netfilter, sent from the virtual MAC.
 
-The kernel filter passes protocol 112 only, addressed to us or to a group, whole or fragmented, tagged or not: what is wrong
-with such a packet is for the parser to count. It never looks at the source MAC, which a whole group shares.
+The kernel filter passes protocol 112 to groups only, whole or fragmented, tagged or not: what is wrong with such a packet is
+for the parser to count. It never looks at the source MAC, which a whole group shares. Advertisements to one host go another
+way (`raw_socket`).
 """
 
 import errno

@@ -37,6 +37,7 @@ IFF_UP = 0x1
 IFF_RUNNING = 0x40
 IFA_F_NODAD = 0x02
 IFA_F_DADFAILED = 0x08
+IFA_F_TENTATIVE = 0x40
 IFA_F_NOPREFIXROUTE = 0x200
 CARP_ADDRESS_PROTOCOL = 112
 """The tag (IFA_PROTO) on every address that carpd adds, so that it knows its own again."""
@@ -100,6 +101,17 @@ def new_macvlan(name: str, parent_index: int, mac: bytes, group: int) -> bytes:
         + attribute(_IFLA_ADDRESS, mac)
         + attribute(_IFLA_GROUP, struct.pack("=I", group))
         + attribute(_IFLA_LINKINFO | _NESTED, attribute(_IFLA_INFO_KIND, b"macvlan") + data)
+    )
+    return message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
+
+
+def new_bridge(name: str, group: int) -> bytes:
+    """Create a bridge without ports, link down, in a link group; fails if the name is taken."""
+    body = (
+        _LINK.pack(0, 0, 0, 0, 0)
+        + attribute(_IFLA_IFNAME, name.encode() + b"\0")
+        + attribute(_IFLA_GROUP, struct.pack("=I", group))
+        + attribute(_IFLA_LINKINFO | _NESTED, attribute(_IFLA_INFO_KIND, b"bridge"))
     )
     return message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
 

@@ -39,17 +39,24 @@ class Note(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this IP packet to its multicast group from the MAC of the interface's virtual host.
+    """Send an advertisement: one IP packet to the group, from the MAC of the interface's virtual host, or one to each peer.
 
-    If it is sent, no peer takes over before `holds_ns` have passed, so the fence may stay open that long; 0 for a bow-out,
-    and while a former MASTER that lives is given the time to yield: then it does not open the fence.
+    Those to peers (`unicast`) go the way that the kernel's routes say; a source of zero is for the kernel to choose. If it is
+    sent, no peer takes over before `holds_ns` have passed, so the fence may stay open that long; 0 for a bow-out, and while a
+    former MASTER that lives is given the time to yield: then it does not open the fence.
     """
 
     interface: str
     vhid: int
     family: Family
-    packet: bytes
+    packets: tuple[bytes, ...]
     holds_ns: int
+    unicast: bool = False
+
+    @property
+    def packet(self) -> bytes:
+        """The packet, of several the first one."""
+        return self.packets[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Tell the LAN where these addresses are: gratuitous ARP and unsolicited neighbour advertisements."""
+    """Tell the LAN where these addresses are, by gratuitous ARP and unsolicited neighbour advertisements from their MAC."""
 
     interface: str
     addresses: tuple[InterfaceAddress, ...]

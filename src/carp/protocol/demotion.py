@@ -4,6 +4,7 @@ Differs: the BSDs keep a running sum, which sticks when one end of a plus and a 
 with a name, and the number is computed from the facts that hold.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -30,6 +31,9 @@ class Demotions:
 
     def __init__(self) -> None:
         self._facts: dict[str, Demotion] = {}
+        # Thousands of reasons may hold, and thousands of interfaces ask for their sum.
+        self._by_group: dict[str, dict[str, Demotion]] = {}
+        self._totals: Counter[str] = Counter()
         self.changes = 0
         """How often anything changed; who remembers it need not count again."""
 
@@ -39,19 +43,27 @@ class Demotions:
 
     def add(self, demotion: Demotion) -> None:
         """Let a reason hold; one of the same name is replaced."""
+        former = self._facts.get(demotion.name)
+        if former is not None:
+            self._leave_groups(former)
         self._facts[demotion.name] = demotion
+        for group in demotion.groups:
+            self._by_group.setdefault(group, {})[demotion.name] = demotion
+            self._totals[group] += demotion.amount
         self.changes += 1
 
     def remove(self, name: str) -> bool:
         """End a reason; tell whether it held."""
-        if self._facts.pop(name, None) is None:
+        fact = self._facts.pop(name, None)
+        if fact is None:
             return False
+        self._leave_groups(fact)
         self.changes += 1
         return True
 
-    def holds(self, name: str) -> bool:
-        """Tell whether a reason holds."""
-        return name in self._facts
+    def find(self, name: str) -> Demotion | None:
+        """Return the reason of this name, if it holds."""
+        return self._facts.get(name)
 
     def expire(self, now: Instant) -> bool:
         """End the reasons whose time is over; tell whether there were any."""
@@ -66,12 +78,24 @@ class Demotions:
 
     def holding(self, groups: Iterable[str]) -> list[Demotion]:
         """List the reasons that demote an interface with these groups."""
-        wanted = frozenset(groups)
-        return [fact for fact in self._facts.values() if fact.groups & wanted]
+        return list(self.walk(groups))
+
+    def walk(self, groups: Iterable[str]) -> Iterator[Demotion]:
+        """Walk the reasons that demote an interface with these groups; within a group in the order in which they began."""
+        seen: set[str] = set()
+        for group in groups:
+            for name, fact in self._by_group.get(group, {}).items():
+                if name not in seen:
+                    seen.add(name)
+                    yield fact
 
     def count(self, groups: Iterable[str]) -> int:
         """Return the demote count of an interface: the sum over its groups of what each group is demoted by, 0..255."""
-        if not self._facts:
-            return 0
-        wanted = frozenset(groups)
-        return max(0, min(MAX_DEMOTE, sum(fact.amount * len(fact.groups & wanted) for fact in self._facts.values())))
+        return max(0, min(MAX_DEMOTE, sum(self._totals[group] for group in frozenset(groups))))
+
+    def _leave_groups(self, fact: Demotion) -> None:
+        for group in fact.groups:
+            del self._by_group[group][fact.name]
+            self._totals[group] -= fact.amount
+            if not self._by_group[group]:
+                del self._by_group[group], self._totals[group]

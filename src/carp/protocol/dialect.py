@@ -52,7 +52,8 @@ class Dialect:
     """One row of the table; every field is a column.
 
     `tos` and `traffic_class` are the whole IPv4 and IPv6 byte. `source_mac_byte` is the fourth byte of the virtual MAC that
-    advertisements come from.
+    advertisements come from. `hears_other_kind`: advertisements to this host alone are heard without peers too, and those to
+    the group with peers (PROTOCOL.md 1.4, 9.1). `routed_peers`: those of a peer may have passed routers.
     """
 
     name: str
@@ -75,6 +76,8 @@ class Dialect:
     traffic_class: int = 0
     ipv6_pseudo_checksum: bool = False
     source_mac_byte: int = 0x01
+    hears_other_kind: bool = False
+    routed_peers: bool = False
 
 
 AUTO = Dialect(
@@ -89,6 +92,8 @@ AUTO = Dialect(
     bow_out_demotes=True,
     hears_bow_out_at_advbase_0=True,
     reasserts=True,
+    hears_other_kind=True,
+    routed_peers=True,
 )
 _OPENBSD = Dialect(
     "openbsd",
@@ -107,6 +112,8 @@ _FREEBSD = Dialect(
     identification=Identification.ZERO,
     tos=0xE0,
     traffic_class=0xE0,
+    hears_other_kind=True,
+    routed_peers=True,
 )
 _NETBSD = Dialect("netbsd", identification=Identification.ZERO)
 

@@ -7,8 +7,10 @@ latest. There is nothing else: no socket, no clock, no log.
 import errno
 import random
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 
 from .actions import Action, Drop, Note, Notice
+from .directory import Directory
 from .events import (
     AddressClaimed,
     Configured,
@@ -27,8 +29,9 @@ from .events import (
 )
 from .host import Host, Parent, Round
 from .interface import CarpInterface
-from .packet import GROUP, TTL, DropReason, decode, parse_ip
+from .packet import TTL, DropReason, decode, parse_ip
 from .parameters import InterfaceParameters
+from .paths import is_to_group, is_unicast
 from .sending import CounterSource
 from .statistics import Statistics
 from .table import Input
@@ -52,7 +55,7 @@ class Engine:
         self._timers = timers
         self._host = Host(CounterSource(counter_start), rng, timers)
         self._interfaces: dict[str, CarpInterface] = {}
-        self._by_vhid: dict[tuple[str, int], tuple[CarpInterface, VirtualHost]] = {}
+        self._directory = Directory()
         self._home: dict[VirtualHost, CarpInterface] = {}
         self._demote_counts: dict[str, int] = {}
         self._settled_changes = 0
@@ -79,7 +82,7 @@ class Engine:
     def next_deadline(self) -> Instant | None:
         """Tell when something is due next, or None; it may lie in the past."""
         timers = self._timers
-        schedules = (timers.advertise, timers.yield_over, timers.master_down)
+        schedules = (timers.advertise, timers.yield_over, timers.master_down, timers.announce)
         moments = (*(schedule.next() for schedule in schedules), self._host.demotions.next_expiry())
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -109,8 +112,9 @@ class Engine:
                 existing.reconfigure(parameters, round_)
             reordered[name] = existing
         self._interfaces = reordered
-        if former.allow != event.parameters.allow:
-            for interface in self._interfaces.values():
+        for interface in self._interfaces.values():
+            interface.follow_host()
+            if former.allow != event.parameters.allow:
                 interface.check_readiness(round_)
         for interface in self._interfaces.values():
             if interface.leader.state is State.INIT:
@@ -121,20 +125,17 @@ class Engine:
     def _create(self, parameters: InterfaceParameters, round_: Round) -> CarpInterface:
         interface = CarpInterface(parameters, self._host, round_.now)
         self._demote_counts[parameters.name] = interface.demote
+        self._directory.add(interface)
         for vhost in interface.vhosts:
-            self._by_vhid[parameters.carpdev, vhost.vhid] = (interface, vhost)
             self._home[vhost] = interface
         return interface
 
     def _remove(self, interface: CarpInterface, round_: Round) -> None:
         for vhost in interface.vhosts:
             interface.run(vhost, Input.STOP, round_)
-            vhost.forget()
-            self._by_vhid.pop((interface.parameters.carpdev, vhost.vhid), None)
             del self._home[vhost]
-        for fact in list(self._host.demotions):
-            if fact.owner == "carpd" and fact.name.startswith(f"{interface.name} "):
-                self._host.demotions.remove(fact.name)
+        interface.forget()
+        self._directory.remove(interface)
         del self._interfaces[interface.name]
         self._demote_counts.pop(interface.name, None)
 
@@ -142,7 +143,7 @@ class Engine:
         parent = self._host.parents.setdefault(event.parent, Parent())
         mac_changed = parent.mac != event.mac
         parent.present, parent.up, parent.mac = event.present, event.up, event.mac
-        parent.sources = dict(event.sources)
+        parent.sources, parent.addresses = dict(event.sources), event.addresses
         for interface in self._interfaces.values():
             if interface.parameters.carpdev == event.parent:
                 if mac_changed:
@@ -167,14 +168,14 @@ class Engine:
         datagram = parse_ip(event.family, event.packet)
         if isinstance(datagram, DropReason):
             return datagram, b"", None
-        if datagram.destination != GROUP[event.family]:
+        if not is_to_group(datagram) and not is_unicast(datagram):
             return DropReason.BAD_DESTINATION, datagram.source, None
-        if datagram.ttl != TTL:
+        if is_to_group(datagram) and datagram.ttl != TTL:
             return DropReason.BAD_TTL, datagram.source, None
         heard = decode(datagram)
         if isinstance(heard, DropReason):
             return heard, datagram.source, None
-        interface, vhost = self._by_vhid.get((event.parent, heard.vhid), (None, None))
+        interface, vhost = self._directory.find(event.parent, datagram, heard.vhid) or (None, None)
         if interface is None or vhost is None or vhost.state is State.INIT:
             if not any(one.parameters.carpdev == event.parent for one in self._interfaces.values()):
                 return DropReason.BAD_INTERFACE, datagram.source, heard.vhid
@@ -182,8 +183,11 @@ class Engine:
         if event.family not in vhost.families:
             # The digest does not cover the IP header: a copy of an advertisement in another family is no second one.
             return DropReason.BAD_VHID, datagram.source, heard.vhid
+        refused = interface.paths.admits(datagram)
+        if refused is not None:
+            return refused, datagram.source, heard.vhid
         interface.statistics.received[event.family] += 1
-        reason = interface.hear(vhost, event.family, datagram.source, heard, event.arrival, round_)
+        reason = interface.hear(vhost, datagram, heard, event.arrival, round_)
         return None if reason is None else (reason, datagram.source, heard.vhid)
 
     def _address_claimed(self, event: AddressClaimed, round_: Round) -> None:
@@ -196,6 +200,8 @@ class Engine:
     def _due(self, event: Due, round_: Round) -> None:
         for vhost, deadline in self._timers.advertise.pop_due(round_.now):
             self._expire(vhost, Input.ADVERTISE, deadline, round_)
+        for vhost, _ in self._timers.announce.pop_due(round_.now):
+            self._home[vhost].run(vhost, Input.ANNOUNCE, round_)
         for vhost, deadline in self._timers.yield_over.pop_due(round_.now):
             self._expire(vhost, Input.YIELD_OVER, deadline, round_)
         for vhost, deadline in self._timers.master_down.pop_due(min(round_.now, event.read_until)):
@@ -222,6 +228,8 @@ class Engine:
         if event.error is None:
             interface.statistics.sent[event.family] += 1
             self._host.statistics.sent[event.family] += 1
+            for peer in event.unreached:
+                round_.actions.append(Notice(interface.name, event.vhid, Note.SEND_FAILED, f"to {ip_address(peer)}"))
         else:
             detail = f"{event.family}, errno {event.error}"
             round_.actions.append(Notice(interface.name, event.vhid, Note.SEND_FAILED, detail))
@@ -238,8 +246,9 @@ class Engine:
             self._settle_demotions(round_)
 
     def _forced(self, event: Forced, round_: Round) -> None:
+        """Force every virtual host, if the leader is in another state: it is the one that is compared (PROTOCOL.md 4.7)."""
         interface = self._interfaces.get(event.interface)
-        if interface is not None:
+        if interface is not None and interface.leader.state not in (State.INIT, event.state):
             for vhost in interface.vhosts:
                 interface.run(vhost, _FORCED_INPUT[event.state], round_)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from .demotion import Demotion
 from .parameters import HostParameters
-from .values import Address, Family, Instant, State
+from .values import Address, Family, Instant, InterfaceAddress, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,8 @@ class ParentChanged:
     """What is known of a parent interface now; `present` False when it is gone.
 
     `up` is False only where the link is known to be down: an unknown link counts as up (PROTOCOL.md 4.5). `sources` holds
-    the packed address of each family that advertisements come from; a family without one is missing.
+    the packed address of each family that advertisements to the group come from; a family without one is missing.
+    `addresses` are all of its own that can be used now, in the kernel's order: one of them is the source towards a peer.
     """
 
     parent: str
@@ -27,11 +28,12 @@ class ParentChanged:
     up: bool
     mac: bytes
     sources: tuple[tuple[Family, bytes], ...] = ()
+    addresses: tuple[InterfaceAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PacketArrived:
-    """An IP packet of protocol 112 arrived on a parent at `arrival`."""
+    """An IP packet of protocol 112 arrived at `arrival` on an interface, which is a parent unless the packet was routed."""
 
     parent: str
     family: Family
@@ -61,12 +63,16 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """An advertisement was sent, or not: `error` is the errno then."""
+    """An advertisement was sent, or not: `error` is the errno then.
+
+    One to peers was sent if it left for any of them; `unreached` are the packed addresses of the others.
+    """
 
     interface: str
     vhid: int
     family: Family
     error: int | None = None
+    unreached: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from .demotion import Demotions
 from .parameters import HostParameters
 from .sending import CounterSource
 from .statistics import Statistics
-from .values import Family, Instant
+from .values import Family, Instant, InterfaceAddress
 from .vhost import Timers
 
 
@@ -20,6 +20,12 @@ class Parent:
     up: bool = False
     mac: bytes = bytes(6)
     sources: dict[Family, bytes] = field(default_factory=dict)
+    addresses: tuple[InterfaceAddress, ...] = ()
+
+    @property
+    def works(self) -> bool:
+        """Whether packets go in and out."""
+        return self.present and self.up
 
 
 @dataclass(slots=True)

@@ -7,15 +7,16 @@ several virtual hosts the mask tells a balancer which of them are MASTER here.
 from dataclasses import dataclass
 
 from . import election
-from .actions import Announce, CloseFence, Note, Notice, Release, Send, SetMask, Take, Transition
+from .actions import Announce, CloseFence, Note, Notice, Release, SetMask, Take, Transition
+from .advertising import advertise
 from .auth import Authenticator, DigestSet
-from .demotion import Demotion
 from .dialect import CounterRule
+from .health import Health
 from .host import Host, Parent, Round
 from .interval import election_interval_ns
-from .packet import Advertisement, DropReason
+from .packet import Advertisement, Datagram, DropReason
 from .parameters import InterfaceParameters
-from .sending import SendErrors, build_packet, next_counter
+from .paths import Paths
 from .statistics import Statistics
 from .table import NO_ONE, NOT_ASKED, Effect, Heard, Input, Standing
 from .values import (
@@ -25,15 +26,13 @@ from .values import (
     Family,
     Instant,
     State,
-    family_of,
     mac_text,
     virtual_mac,
 )
 from .vhost import KnownMaster, Rivalry, VirtualHost
 
-SEND_ERROR_DEMOTION_NS = 60 * NANOSECONDS_PER_SECOND
-"""A BACKUP sends nothing and so cannot see its sends succeed again: the demotion ends by itself (PROTOCOL.md 11.3)."""
-TAKE_FAILED_DEMOTION_NS = 60 * NANOSECONDS_PER_SECOND
+ANNOUNCE_EVERY_NS = 60 * NANOSECONDS_PER_SECOND
+"""Switches forget a MAC that was silent for 300 s, many sooner."""
 _REASSERTION_SPACING_NS = 25 * NANOSECONDS_PER_MILLISECOND
 """A flood of replays is answered this rarely."""
 _RIVAL_AFTER_NS = 100 * NANOSECONDS_PER_MILLISECOND
@@ -68,8 +67,8 @@ class CarpInterface:
         self.last_claim: Claim | None = None
         self.last_refused: Refused | None = None
         self._defended_at: Instant | None = None
-        self._send_errors = SendErrors(len(parameters.nodes))
-        self._packed_addresses = dict.fromkeys(Family, b"")
+        self.paths = Paths(parameters, self.parent)
+        self._health = Health(parameters, host.demotions)
         self.vhosts = [
             VirtualHost(node, Authenticator(self._digests(node.vhid)), host.timers, host.rng, now) for node in parameters.nodes
         ]
@@ -107,6 +106,10 @@ class CarpInterface:
             return "this host stops"
         if not self._host.parameters.allow:
             return "carp is not allowed (net.inet.carp.allow is 0)"
+        if not self.parameters.up:
+            return "down"
+        if not self.parameters.carpdev:
+            return "no carpdev"
         if not self.parent.present:
             return f"{self.parameters.carpdev} does not exist"
         if not self.parent.up:
@@ -115,28 +118,27 @@ class CarpInterface:
             return "no address"
         return ""
 
-    def source(self, family: Family) -> bytes:
-        """Return the packed source of advertisements: the parent's address, else the first virtual one (PROTOCOL.md 1.2)."""
-        return self.parent.sources.get(family) or self._packed_addresses[family]
-
     def check_readiness(self, round_: Round) -> None:
         """Start or suspend the virtual hosts, as the parent and the switches demand; a bad parent demotes."""
         why = self.not_ready()
+        wished = self._host.parameters.allow and self.parameters.up
         for vhost in self.vhosts:
-            if why and not self._host.parameters.allow:
+            if why and not wished:
                 self.run(vhost, Input.STOP, round_, detail=why)
             else:
                 self.run(vhost, Input.NOT_READY if why else Input.READY, round_, detail=why)
-        fact = f"{self.name} carpdev"
-        if self._host.parameters.allow and not (self.parent.present and self.parent.up):
-            if not self._host.demotions.holds(fact):
-                self.demote_for(fact, round_, None)
-        else:
-            self._host.demotions.remove(fact)
+        broken = wished and bool(self.parameters.carpdev) and not self.parent.works
+        self._health.carpdev(broken=broken, host=self._host.parameters, now=round_.now)
 
-    def demote_for(self, name: str, round_: Round, until: Instant | None) -> None:
-        """Let a reason of this interface demote its groups by one."""
-        self._host.demotions.add(Demotion(name, 1, frozenset(self.parameters.groups), "carpd", round_.now, until))
+    def follow_host(self) -> None:
+        """Let what is wrong here count what the host's parameters say now."""
+        self._health.follow(self.parameters, self._host.parameters)
+
+    def forget(self) -> None:
+        """Leave nothing behind: the interface is gone."""
+        self._health.forget()
+        for vhost in self.vhosts:
+            vhost.forget()
 
     def parent_mac_changed(self) -> None:
         """Prepare the digests anew where they depend on the parent's MAC; peers change with it or not at all."""
@@ -155,11 +157,14 @@ class CarpInterface:
                 round_.actions.append(Take(self.name, parameters.addresses))
         for vhost, node in zip(self.vhosts, parameters.nodes, strict=True):
             vhost.node = node
+        self.paths = Paths(parameters, self.parent)
+        self._health.follow(parameters, self._host.parameters)
         self._retime()
         self.check_readiness(round_)
         intervals_changed = (former.advbase, former.nodes) != (parameters.advbase, parameters.nodes)
         for vhost in self.vhosts:
-            if vhost.state is State.MASTER and intervals_changed:
+            vhost.follow_announcing(round_.now)
+            if vhost.state is State.MASTER and (intervals_changed or former.peers != parameters.peers):
                 self._advertise(vhost, round_)
                 vhost.restart_advertising(round_.now)
             elif vhost.state is State.BACKUP:
@@ -173,14 +178,15 @@ class CarpInterface:
                 self._advertise(vhost, round_)
 
     def hear(
-        self, vhost: VirtualHost, family: Family, source: bytes, heard: Advertisement, arrival: Instant, round_: Round
+        self, vhost: VirtualHost, datagram: Datagram, heard: Advertisement, arrival: Instant, round_: Round
     ) -> DropReason | None:
         """Check an advertisement's digest and let the virtual host act on it."""
+        family, source = datagram.family, datagram.source
         if not vhost.authenticator.verify(heard.counter, heard.digest, round_.now):
             self.statistics.dropped[DropReason.BAD_DIGEST] += 1
             self.last_refused = Refused(vhost.vhid, source, arrival)
             return DropReason.BAD_DIGEST
-        if heard.counter in vhost.sent_counters and source == self.source(family):
+        if heard.counter in vhost.sent_counters and self.paths.is_own(family, source):
             self.statistics.dropped[DropReason.ECHO] += 1
             return DropReason.ECHO
         if self.parameters.dialect.counter is CounterRule.FOLLOW:
@@ -192,7 +198,7 @@ class CarpInterface:
             election_interval_ns(heard.advbase, heard.advskew),
             demote,
             heard.is_bow_out,
-            election.prefer(self.parameters, vhost, family, self.source(family), source, heard, round_.now),
+            election.prefer(self.parameters, vhost, family, self.paths.source(family, source), source, heard, round_.now),
         )
         vhost.known_masters[family] = KnownMaster(source, heard.advbase, heard.advskew, heard.demote, arrival)
         former, since = vhost.state, vhost.since
@@ -247,24 +253,18 @@ class CarpInterface:
         return election.standing(self.parameters, vhost.node.advskew, self.demote, preempt=self.preempt)
 
     def send_result(self, error: bool, round_: Round) -> None:
-        """Count a send; enough failures in a row demote, enough good ones end that (PROTOCOL.md 3.8)."""
-        fact = f"{self.name} send errors"
+        """Count a send."""
         if error:
             self.statistics.send_errors += 1
             self._host.statistics.send_errors += 1
-            if self._send_errors.failed():
-                self.demote_for(fact, round_, Instant(round_.now + SEND_ERROR_DEMOTION_NS))
-        elif self._send_errors.succeeded():
-            self._host.demotions.remove(fact)
+        self._health.sent(error=error, host=self._host.parameters, now=round_.now)
 
     def taken(self, error: str | None, round_: Round) -> None:
         """The addresses are live, or `error` says why not: then this host is demoted and yields."""
-        fact = f"{self.name} addresses"
+        self._health.taken(error=error is not None, host=self._host.parameters, now=round_.now)
         if error is None:
-            self._host.demotions.remove(fact)
             self.run(self.leader, Input.TAKEN, round_)
         else:
-            self.demote_for(fact, round_, Instant(round_.now + TAKE_FAILED_DEMOTION_NS))
             self.run(self.leader, Input.TAKE_FAILED, round_, detail=error)
 
     def _carry_out(self, effect: Effect, vhost: VirtualHost, round_: Round) -> None:
@@ -282,30 +282,18 @@ class CarpInterface:
             round_.actions.append(Take(self.name, self.parameters.addresses))
         elif effect is Effect.RELEASE and owns:
             round_.actions.append(Release(self.name))
+        elif effect is Effect.ANNOUNCE_ONE and owns:
+            # All have the same MAC, and it is the switches that are to hear of it.
+            round_.actions.append(Announce(self.name, self.parameters.addresses[:1]))
         elif (effect is Effect.ANNOUNCE and owns) or (
             effect is Effect.COUNT_ADVERTISEMENT and vhost.second_announcement_due() and owns
         ):
             round_.actions.append(Announce(self.name, self.parameters.addresses))
 
     def _advertise(self, vhost: VirtualHost, round_: Round, *, bow_out: bool = False) -> None:
-        demote = self.demote
-        holds_ns = 0 if bow_out or vhost.waits_for_yield else vhost.patience.holds_ns
-        vhost.advertised_at = round_.now
-        for family in vhost.families:
-            counter = next_counter(self.parameters.dialect, vhost, self._host.counter, self._host.rng)
-            vhost.sent_counters.append(counter)
-            packet = build_packet(
-                self.parameters,
-                vhost,
-                family,
-                self.source(family),
-                counter,
-                demote=demote,
-                bow_out=bow_out,
-                now=round_.now,
-                rng=self._host.rng,
-            )
-            round_.actions.append(Send(self.name, vhost.vhid, family, packet, holds_ns))
+        round_.actions += advertise(
+            self.parameters, vhost, self.paths, self._host, demote=self.demote, bow_out=bow_out, now=round_.now
+        )
 
     def _reassert(self, vhost: VirtualHost, round_: Round) -> None:
         """Advertise and announce at once; what would come too soon after the last time comes a little later.
@@ -365,11 +353,9 @@ class CarpInterface:
     def _retime(self) -> None:
         """Work out what depends on parameters and demotion only, so that no packet has to."""
         parameters = self.parameters
-        for family in Family:
-            first = next((one for one in parameters.addresses if family_of(one) is family), None)
-            self._packed_addresses[family] = first.ip.packed if first is not None else b""
         demote = self.demote
         for vhost in self.vhosts:
+            vhost.announces_every_ns = ANNOUNCE_EVERY_NS if self.paths.hides_mac and vhost is self.leader else 0
             vhost.timing = election.timing(parameters, vhost.node.advskew, demote)
             vhost.patience.change(parameters, vhost.node.advskew)
             vhost.families = parameters.families

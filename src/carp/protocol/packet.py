@@ -183,9 +183,14 @@ def ipv4_packet(source: bytes, destination: bytes, payload: bytes, *, tos: int, 
     return _IPV4.pack(*fields, checksum, source, destination) + payload
 
 
-def ipv6_packet(source: bytes, destination: bytes, payload: bytes, *, traffic_class: int) -> bytes:
-    """Put an IPv6 header before the payload: hop limit 255, flow label 0 (PROTOCOL.md 1.2)."""
-    return _IPV6.pack(6 << 28 | traffic_class << 20, len(payload), IP_PROTOCOL_CARP, TTL, source, destination) + payload
+def ipv6_packet(source: bytes, destination: bytes, payload: bytes, *, traffic_class: int, hop_limit: int = TTL) -> bytes:
+    """Put an IPv6 header before the payload: flow label 0, and hop limit 255 unless it has come a way (PROTOCOL.md 1.2)."""
+    return _IPV6.pack(6 << 28 | traffic_class << 20, len(payload), IP_PROTOCOL_CARP, hop_limit, source, destination) + payload
+
+
+def destination_of(family: Family, packet: bytes) -> bytes:
+    """Return the packed destination of an IP packet."""
+    return packet[16:IPV4_HEADER_BYTES] if family is Family.IPV4 else packet[24:IPV6_HEADER_BYTES]
 
 
 def parse_ip(family: Family, packet: bytes) -> Datagram | DropReason:

@@ -9,7 +9,7 @@ from enum import Enum
 
 from .auth import Key
 from .dialect import AUTO, Dialect
-from .values import NANOSECONDS_PER_SECOND, Family, InterfaceAddress, family_of, virtual_mac
+from .values import NANOSECONDS_PER_SECOND, Address, Family, InterfaceAddress, family_of, virtual_mac
 
 MAX_NODES = 32
 """Virtual hosts on one carp interface (OpenBSD's CARP_MAXNODES)."""
@@ -38,7 +38,9 @@ class InterfaceParameters:
 
     `nodes` is in ascending vhid order, the first one is the leader. `advbase` is in seconds, 0..254. `addresses` are in the
     order in which they were configured. `lladdr` is a LinkAddress or 6 bytes. `preempt` None means: as the host.
-    `peer_master_down_ns` is the shortest master-down time of any peer, None to work it out.
+    `peer_master_down_ns` is the shortest master-down time of any peer, None to work it out. `carpdev` is "" while nobody has
+    named the parent, and `addresses` may be empty: INIT until then. `up` False is INIT by the administrator's wish.
+    `peers` are the hosts that advertisements go to instead of the group, for each family that has one.
     """
 
     name: str
@@ -54,6 +56,8 @@ class InterfaceParameters:
     demote_skew: bool = False
     digest_grace_ns: int = DEFAULT_DIGEST_GRACE_NS
     peer_master_down_ns: int | None = None
+    up: bool = True
+    peers: tuple[Address, ...] = ()
 
     @property
     def leader(self) -> Node:
@@ -76,8 +80,15 @@ class InterfaceParameters:
 
 @dataclass(frozen=True, slots=True)
 class HostParameters:
-    """Everything that one host's engine is told: the carp interfaces and the global switches (net.inet.carp.*)."""
+    """Everything that one host's engine is told: the carp interfaces and the global switches (net.inet.carp.*).
+
+    `dscp` 0..63 is that of the advertisements, None for what the dialect sends. The demotions, 0..255, are what a parent that
+    is down and send errors in a row count.
+    """
 
     interfaces: tuple[InterfaceParameters, ...] = field(default=())
     allow: bool = True
     preempt: bool = False
+    dscp: int | None = None
+    ifdown_demotion: int = 1
+    senderr_demotion: int = 1

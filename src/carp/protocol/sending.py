@@ -1,23 +1,10 @@
-"""How one virtual host's advertisements are made, and what happens when they cannot be sent."""
+"""What goes into one virtual host's advertisements: counter and advskew; and what happens when they cannot be sent."""
 
 import random
 
-from .demotion import MAX_DEMOTE
-from .dialect import CounterRule, DemotionRule, Dialect, Identification
+from .dialect import CounterRule, DemotionRule, Dialect
 from .interval import DEMOTED_SKEW
-from .packet import (
-    BOW_OUT,
-    GROUP,
-    HEADER_BYTES,
-    IP_PROTOCOL_CARP,
-    Advertisement,
-    encode,
-    ipv4_packet,
-    ipv6_packet,
-    pseudo_header,
-)
 from .parameters import InterfaceParameters
-from .values import Family, Instant
 from .vhost import VirtualHost
 
 _COUNTER_MODULUS = 2**64
@@ -66,37 +53,6 @@ def effective_skew(parameters: InterfaceParameters, advskew: int, demote: int) -
     if shows_240 and demote > 0:
         return max(advskew, DEMOTED_SKEW)
     return advskew
-
-
-def build_packet(
-    parameters: InterfaceParameters,
-    vhost: VirtualHost,
-    family: Family,
-    source: bytes,
-    counter: bytes,
-    *,
-    demote: int,
-    bow_out: bool,
-    now: Instant,
-    rng: random.Random,
-) -> bytes:
-    """Return the IP packet of an advertisement (PROTOCOL.md 1.1 to 1.3)."""
-    dialect = parameters.dialect
-    if bow_out:
-        advbase = advskew = BOW_OUT
-    else:
-        advbase, advskew = parameters.advbase, effective_skew(parameters, vhost.node.advskew, demote)
-    demote_byte = 0
-    if dialect.demotion is DemotionRule.BYTE:
-        demote_byte = MAX_DEMOTE if bow_out and dialect.bow_out_demotes else demote
-    advertisement = Advertisement(vhost.vhid, advbase, advskew, demote_byte, counter, vhost.authenticator.sign(counter, now))
-    if family is Family.IPV4:
-        identification = rng.getrandbits(16) if dialect.identification is Identification.RANDOM else 0
-        return ipv4_packet(source, GROUP[family], encode(advertisement), tos=dialect.tos, identification=identification)
-    pseudo = b""
-    if dialect.ipv6_pseudo_checksum:
-        pseudo = pseudo_header(source, GROUP[family], HEADER_BYTES, IP_PROTOCOL_CARP)
-    return ipv6_packet(source, GROUP[family], encode(advertisement, pseudo), traffic_class=dialect.traffic_class)
 
 
 class SendErrors:

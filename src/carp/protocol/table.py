@@ -25,6 +25,7 @@ class Input(Enum):
     ADVERTISEMENT = "valid advertisement"
     MASTER_DOWN = "master-down timer"
     ADVERTISE = "advertisement timer"
+    ANNOUNCE = "announcement timer"
     TAKEN = "addresses are live"
     TAKE_FAILED = "addresses could not be taken"
     FORCE_MASTER = "forced master"
@@ -55,8 +56,10 @@ class Effect(Enum):
     ANNOUNCE = "announce the addresses"
     ANNOUNCE_LATER = "announce again two advertisements later"
     COUNT_ADVERTISEMENT = "count towards the second announcement"
+    ANNOUNCE_ONE = "announce one address"
     REASSERT = "advertise and announce at once"
     ARM_ADVERTISE = "arm the advertisement timer"
+    ARM_ANNOUNCE = "arm the announcement timer"
     ARM_MASTER_DOWN = "arm the master-down timer"
     ARM_MASTER_DOWN_WITH_JITTER = "arm the master-down timer with a random extra"
     HEARD_MASTER = "restart the master-down timer"
@@ -171,6 +174,7 @@ TABLE: dict[tuple[State, Input], tuple[Row, ...]] = {
     (State.INIT, Input.ADVERTISEMENT): _stay(State.INIT),
     (State.INIT, Input.MASTER_DOWN): _stay(State.INIT),
     (State.INIT, Input.ADVERTISE): _stay(State.INIT),
+    (State.INIT, Input.ANNOUNCE): _stay(State.INIT),
     (State.INIT, Input.TAKEN): _stay(State.INIT),
     (State.INIT, Input.TAKE_FAILED): _stay(State.INIT),
     (State.INIT, Input.FORCE_MASTER): _stay(State.INIT),
@@ -190,6 +194,7 @@ TABLE: dict[tuple[State, Input], tuple[Row, ...]] = {
     ),
     (State.BACKUP, Input.MASTER_DOWN): (_promote(Guard.ALWAYS, Reason.MASTER_TIMED_OUT),),
     (State.BACKUP, Input.ADVERTISE): _stay(State.BACKUP),
+    (State.BACKUP, Input.ANNOUNCE): _stay(State.BACKUP),
     (State.BACKUP, Input.TAKEN): _stay(State.BACKUP),
     (State.BACKUP, Input.TAKE_FAILED): _stay(State.BACKUP),
     (State.BACKUP, Input.FORCE_MASTER): (_promote(Guard.ALWAYS, Reason.FORCED),),
@@ -220,8 +225,12 @@ TABLE: dict[tuple[State, Input], tuple[Row, ...]] = {
     ),
     (State.MASTER, Input.MASTER_DOWN): _stay(State.MASTER),
     (State.MASTER, Input.ADVERTISE): _stay(State.MASTER, Effect.ADVERTISE, Effect.COUNT_ADVERTISEMENT, Effect.ARM_ADVERTISE),
+    # Where advertisements go to peers, nothing else tells the switches where the virtual MAC is.
+    (State.MASTER, Input.ANNOUNCE): _stay(State.MASTER, Effect.ANNOUNCE_ONE, Effect.ARM_ANNOUNCE),
     # The advertisement comes last: it is what teaches the switches the port of the virtual MAC.
-    (State.MASTER, Input.TAKEN): _stay(State.MASTER, Effect.ANNOUNCE, Effect.ADVERTISE, Effect.ANNOUNCE_LATER),
+    (State.MASTER, Input.TAKEN): _stay(
+        State.MASTER, Effect.ANNOUNCE, Effect.ADVERTISE, Effect.ANNOUNCE_LATER, Effect.ARM_ANNOUNCE
+    ),
     (State.MASTER, Input.TAKE_FAILED): _go(
         State.BACKUP,
         Reason.TAKE_FAILED,

@@ -62,6 +62,7 @@ class Timers:
     advertise: Schedule["VirtualHost"] = field(default_factory=Schedule)
     yield_over: Schedule["VirtualHost"] = field(default_factory=Schedule)
     master_down: Schedule["VirtualHost"] = field(default_factory=Schedule)
+    announce: Schedule["VirtualHost"] = field(default_factory=Schedule)
 
 
 class VirtualHost:
@@ -81,6 +82,8 @@ class VirtualHost:
         self.patience = PeerPatience()
         self.families: tuple[Family, ...] = ()
         self.one_master_down_timer = True
+        self.announces_every_ns = 0
+        """How often a MASTER announces, 0 where its advertisements come from the virtual MAC."""
         self.last_heard: dict[Family, Instant] = {}
         """When each family's master-down timer was restarted last."""
         self.silent_families: set[Family] = set()
@@ -153,6 +156,11 @@ class VirtualHost:
             self._advertise_due = at
             self._timers.advertise.set(self, at)
 
+    def follow_announcing(self, now: Instant) -> None:
+        """Begin or end to announce, after what it depends on has changed."""
+        if self.state is State.MASTER and (self._timers.announce.get(self) is None or not self.announces_every_ns):
+            self._arm_announce(now, None)
+
     def known_master(self, now: Instant) -> KnownMaster | None:
         """Return who was heard as MASTER within the master-down time, by the family that decides ties if it can be."""
         for family in self.families:
@@ -177,6 +185,12 @@ class VirtualHost:
             following = now + self.timing.advertisement_ns
         self._advertise_due = Instant(following)
         self._timers.advertise.set(self, self._advertise_due)
+
+    def _arm_announce(self, now: Instant, _family: Family | None) -> None:
+        if self.announces_every_ns:
+            self._timers.announce.set(self, Instant(now + self.announces_every_ns))
+        else:
+            self._timers.announce.clear(self)
 
     def _arm_master_down(self, now: Instant, _family: Family | None) -> None:
         self._jitter_ns = 0
@@ -209,6 +223,7 @@ class VirtualHost:
         self._timers.advertise.clear(self)
         self._timers.yield_over.clear(self)
         self._timers.master_down.clear(self)
+        self._timers.announce.clear(self)
         self._advertise_due = None
         self._announce_in = 0
         self._jitter_ns = 0
@@ -223,6 +238,7 @@ class VirtualHost:
 
 _TIMER_EFFECTS: dict[Effect, Callable[[VirtualHost, Instant, Family | None], None]] = {
     Effect.ARM_ADVERTISE: VirtualHost._arm_advertise,
+    Effect.ARM_ANNOUNCE: VirtualHost._arm_announce,
     Effect.ARM_MASTER_DOWN: VirtualHost._arm_master_down,
     Effect.ARM_MASTER_DOWN_WITH_JITTER: VirtualHost._arm_master_down_with_jitter,
     Effect.HEARD_MASTER: VirtualHost._heard_master,

@@ -6,7 +6,7 @@ The bench keeps the promise that an engine's surroundings give: it wakes the eng
 
 import random
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from carp.protocol.actions import Action, Send, Take
 from carp.protocol.engine import Engine
@@ -95,10 +95,13 @@ class Bench:
         finally:
             self.actions = kept
 
-    def reconfigure(self, *interfaces: InterfaceParameters, allow: bool = True, preempt: bool | None = None) -> list[Action]:
-        """Give the host other carp interfaces; what is not given stays."""
+    def reconfigure(
+        self, *interfaces: InterfaceParameters, allow: bool = True, preempt: bool | None = None, **switches: Any
+    ) -> list[Action]:
+        """Give the host other carp interfaces; `preempt` stays as it is unless given, other switches are as by default."""
         former = self.engine.host.parameters
-        return self.feed(configured(*interfaces, allow=allow, preempt=former.preempt if preempt is None else preempt))
+        wanted = former.preempt if preempt is None else preempt
+        return self.feed(configured(*interfaces, allow=allow, preempt=wanted, **switches))
 
     def hear(self, packet: bytes | PacketArrived, family: Family = Family.IPV4) -> list[Action]:
         """Let a packet arrive now, on the parent of the first carp interface unless the event says where."""

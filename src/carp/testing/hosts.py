@@ -1,13 +1,15 @@
 """Settings that most tests share: one carp interface, one parent, addresses from the documentation ranges."""
 
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_interface
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface
+from typing import Any
 
 from carp.protocol.auth import Key, key_from_passphrase
 from carp.protocol.dialect import AUTO, DIALECTS, Dialect
 from carp.protocol.events import Configured, ParentChanged
 from carp.protocol.parameters import HostParameters, InterfaceParameters, LinkAddress, Node
-from carp.protocol.values import Family, InterfaceAddress
+from carp.protocol.values import Address, Family, InterfaceAddress
 
 PARENT = "lan0"
 """The parent interface of every carp interface in the kit, unless another is named: also the name of the wire it is on."""
@@ -44,6 +46,8 @@ def carp_interface(
     demote_skew: bool = False,
     digest_grace_ns: int = 0,
     peer_master_down_ns: int | None = None,
+    up: bool = True,
+    peers: Iterable[Address] = (),
 ) -> InterfaceParameters:
     """Make the parameters of a carp interface; `nodes` beats `vhid` and `advskew`. There is no digest grace unless given."""
     return InterfaceParameters(
@@ -60,17 +64,24 @@ def carp_interface(
         demote_skew,
         digest_grace_ns,
         peer_master_down_ns,
+        up,
+        tuple(peers),
     )
 
 
-def configured(*interfaces: InterfaceParameters, allow: bool = True, preempt: bool = False) -> Configured:
-    """Make the event that configures a host with these carp interfaces."""
-    return Configured(HostParameters(interfaces, allow, preempt))
+def configured(*interfaces: InterfaceParameters, allow: bool = True, preempt: bool = False, **switches: Any) -> Configured:
+    """Make the event that configures a host with these carp interfaces; `switches` are further host parameters."""
+    return Configured(replace(HostParameters(interfaces, allow, preempt), **switches))
 
 
 def station_sources(number: int) -> dict[Family, bytes]:
     """Return the packed sources of the host of this number, 1..254; a lower number is a lower address in both families."""
     return {Family.IPV4: bytes((192, 0, 2, number)), Family.IPV6: _IPV6_PREFIX + number.to_bytes(8)}
+
+
+def station_peers(*numbers: int, families: Iterable[Family] = Family) -> tuple[Address, ...]:
+    """Return the sources of the hosts of these numbers as peers."""
+    return tuple(ip_address(station_sources(number)[family]) for family in families for number in numbers)
 
 
 def parent_mac(number: int) -> bytes:

@@ -6,7 +6,7 @@ chance comes from one seed. Faults are ordinary calls between two runs, or plann
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from carp.protocol.actions import Send
 from carp.protocol.engine import Engine
@@ -151,8 +151,14 @@ class VirtualLan:
         return same_island and (sender, receiver, family) not in self._blocked
 
     def transmit(self, sender: Station, parent: str, send: Send) -> None:
-        """Bring a packet to the other hosts, as the weather is."""
+        """Bring packets to the other hosts, as the weather is: one to the group to all, one to a peer to whom it is for."""
+        for packet in send.packets:
+            self._transmit(sender, parent, send, packet)
+
+    def _transmit(self, sender: Station, parent: str, send: Send, packet: bytes) -> None:
         for receiver in self.stations.values():
+            if send.unicast and not receiver.has_address(parent, send.family, packet):
+                continue
             if receiver is sender:
                 copies = int(self._rng.random() < self.weather.echo)
             elif not self.hears(receiver.name, sender.name, send.family) or self._rng.random() < self.weather.loss:
@@ -160,19 +166,18 @@ class VirtualLan:
             else:
                 copies = 1 + (self._rng.random() < self.weather.duplication)
             for _ in range(copies):
-                self._bring(sender, receiver, parent, send)
+                self._bring(sender, receiver, PacketArrived(parent, send.family, packet, self.now))
 
-    def _bring(self, sender: Station, receiver: Station, parent: str, send: Send) -> None:
+    def _bring(self, sender: Station, receiver: Station, packet: PacketArrived) -> None:
         sent, (least, most) = self.now, self.weather.delay_ns
         delay_ns = self._rng.randint(least, most)
         if self._rng.random() < self.weather.reorder:
             delay_ns += self._rng.randint(0, most)
 
         def arrive() -> None:
-            packet = PacketArrived(parent, send.family, send.packet, self.now)
-            if receiver.receive(packet):
-                vhid = send.packet[-HEADER_BYTES + 1]
+            if receiver.receive(replace(packet, arrival=self.now)):
+                vhid = packet.packet[-HEADER_BYTES + 1]
                 way = (sender.name, receiver.name)
-                self.history.deliveries.append(Delivery(*way, vhid, send.family, sent, self.now))
+                self.history.deliveries.append(Delivery(*way, vhid, packet.family, sent, self.now))
 
         self.clock.call_in(delay_ns, arrive, Rank.PACKET)

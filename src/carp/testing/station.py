@@ -8,6 +8,7 @@ from typing import Protocol
 from carp.protocol.actions import Action, Announce, CloseFence, Release, Send, Take, Transition
 from carp.protocol.engine import Engine
 from carp.protocol.events import Due, Event, PacketArrived, ParentChanged, Sent, Stalled, TakeFailed, Taken
+from carp.protocol.packet import destination_of
 from carp.protocol.values import Family, Instant, InterfaceAddress, State
 
 from .clock import Rank, VirtualClock, milliseconds
@@ -125,6 +126,11 @@ class Station:
             return False
         self.feed(packet)
         return True
+
+    def has_address(self, parent: str, family: Family, packet: bytes) -> bool:
+        """Tell whether an IP packet is for this host alone: its parent has the destination."""
+        link = self.parents.get(parent)
+        return link is not None and link.sources.get(family) == destination_of(family, packet)
 
     def set_parent(self, name: str, *, present: bool, up: bool, sources: Mapping[Family, bytes] | None = None) -> None:
         """Change a parent interface and tell the engine."""

@@ -149,6 +149,14 @@ def test_demotions_and_warnings_have_lines_of_their_own(shown: Callable[..., lis
     ]
 
 
+def test_an_interface_that_is_only_created(shown: Callable[..., list[str]]) -> None:
+    """Is there, and says what it lacks."""
+    draft = {**INTERFACE, "carpdev": "", "addresses": [], "nodes": [], "live": []}
+    assert shown({**DOCUMENT, "interfaces": [draft]})[1:-1] == [
+        "carp0      -       -     INIT   -      created, has no vhid yet  -       -         0"
+    ]
+
+
 @pytest.mark.parametrize("state", ["unavailable", "open"])
 def test_an_interface_without_its_fence_says_why(shown: Callable[..., list[str]], state: str) -> None:
     """It is named with the reason in one line, however long, whether nothing of it is fenced or only a part."""
@@ -304,7 +312,7 @@ def test_something_that_is_no_daemon(tmp_path: Path, answer: bytes) -> None:
 def test_a_refusal_is_passed_on(tmp_path: Path) -> None:
     """An older daemon says what it knows."""
     refusal = response({"error": "/v1/new is not known; there is /v1/status"}, "404 Not Found")
-    with daemon(tmp_path / "s", refusal), pytest.raises(DaemonError, match=r"refused: /v1/new is not known"):
+    with daemon(tmp_path / "s", refusal), pytest.raises(DaemonError, match=r"^/v1/new is not known; there is /v1/status$"):
         get(tmp_path / "s", "/v1/new")
 
 

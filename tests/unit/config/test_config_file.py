@@ -108,10 +108,17 @@ def test_keys_outside_of_tables(refused: Refused, line: str, expected: str):
     assert refused(f"{line}\n{table('carp0')}") == [f"carp.toml: {expected}"]
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "[global]\nlog = 2\n"])
+@pytest.mark.parametrize("text", ["", "# nothing\n"])
 def test_empty(refused: Refused, text: str):
-    """A file without any carp interface would do nothing, and is refused."""
-    assert refused(text) == ["carp.toml: no carp interface: at least one table such as [carp0]"]
+    """A file without anything is taken for a mistake, and refused."""
+    assert refused(text) == ["carp.toml: no carp interface: a table such as [carp0], or an empty [global]"]
+
+
+def test_global_alone(write):
+    """A file that only has [global] leaves the carp interfaces to commands, with a warning."""
+    configuration = load_file(write("[global]\nlog = 3\n"))
+    assert (configuration.host.interfaces, configuration.log) == ((), 3)
+    assert configuration.warnings == ("carp.toml: no carp interface: carp ifconfig can make one",)
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ def ethernet(kind: int | None = None) -> Ether:
 
 
 def ip4(**fields: Any) -> IP:
-    """Make an IPv4 header with a source and a destination."""
-    return IP(**{"src": "192.0.2.7", "dst": "192.0.2.1", **fields})
+    """Make an IPv4 header with a source and a destination, which is the group unless another is given."""
+    return IP(**{"src": "192.0.2.7", "dst": "224.0.0.18", **fields})
 
 
 class Filtered:
@@ -83,40 +83,50 @@ def arp_from(address: Address) -> bytes:
 @pytest.mark.parametrize(
     "frame",
     [
-        ethernet() / ip4(proto=CARP, dst="224.0.0.18") / ADVERTISEMENT,
-        ethernet() / ip4(proto=CARP, dst="192.0.2.1", ttl=3) / ADVERTISEMENT,
+        ethernet() / ip4(proto=CARP) / ADVERTISEMENT,
+        ethernet() / ip4(proto=CARP, dst="224.0.0.99", ttl=3) / ADVERTISEMENT,
+        ethernet() / ip4(proto=CARP, dst="239.255.255.255") / ADVERTISEMENT,
         ethernet() / ip4(proto=CARP, flags="MF") / ADVERTISEMENT,
         ethernet() / ip4(proto=CARP, frag=100) / ADVERTISEMENT,
         ethernet() / ip4(proto=CARP, options=[b"\x94\x04\x00\x00"]) / ADVERTISEMENT,
         ethernet() / IPv6(src="fe80::1", nh=CARP, dst="ff02::12") / ADVERTISEMENT,
-        ethernet() / IPv6(src="fe80::1", nh=CARP, dst="2001:db8::1", hlim=1) / ADVERTISEMENT,
+        ethernet() / IPv6(src="fe80::1", nh=CARP, dst="ff05::13", hlim=1) / ADVERTISEMENT,
         ethernet() / IPv6(src="fe80::1", dst="ff02::12") / IPv6ExtHdrFragment(nh=CARP, m=1) / ADVERTISEMENT,
         ethernet() / IPv6(src="fe80::1", dst="ff02::12") / IPv6ExtHdrFragment(nh=CARP, offset=10) / ADVERTISEMENT,
         ethernet() / ip4(proto=CARP),
     ],
-    ids=["v4", "v4 unicast", "v4 first", "v4 later", "v4 options", "v6", "v6 unicast", "v6 first", "v6 later", "empty"],
+    ids=["v4", "v4 group", "v4 last", "v4 first", "v4 later", "v4 options", "v6", "v6 group", "v6 first", "v6 later", "empty"],
 )
 def test_advertisements_and_what_is_wrong_with_them_pass(filtered: Filtered, frame: Ether) -> None:
-    """All of protocol 112 that is addressed here goes to the parser, which counts what is wrong with it."""
+    """All of protocol 112 that goes to a group goes to the parser, which counts what is wrong with it."""
     assert filtered.attach(bpf_filter.advertisements()).passes(frame)
 
 
 @pytest.mark.parametrize(
     "frame",
     [
+        ethernet() / ip4(proto=CARP, dst="192.0.2.1") / ADVERTISEMENT,
+        ethernet() / ip4(proto=CARP, dst="223.255.255.255") / ADVERTISEMENT,
+        ethernet() / ip4(proto=CARP, dst="255.255.255.255") / ADVERTISEMENT,
+        ethernet() / ip4(proto=CARP, dst="192.0.2.1", flags="MF") / ADVERTISEMENT,
+        ethernet() / IPv6(src="fe80::1", nh=CARP, dst="2001:db8::1") / ADVERTISEMENT,
+        ethernet() / IPv6(src="fe80::1", dst="fe80::2") / IPv6ExtHdrFragment(nh=CARP, m=1) / ADVERTISEMENT,
         ethernet() / ip4() / TCP(),
         ethernet() / ip4() / UDP() / ADVERTISEMENT,
         ethernet() / ip4() / ICMP(),
-        ethernet() / IPv6(src="fe80::1", dst="fe80::2") / UDP() / ADVERTISEMENT,
-        ethernet() / IPv6(src="fe80::1", dst="fe80::2") / IPv6ExtHdrFragment(nh=17, m=1) / ADVERTISEMENT,
-        ethernet() / IPv6(src="fe80::1", dst="fe80::2") / ICMPv6ND_NA(),
+        ethernet() / IPv6(src="fe80::1", dst="ff02::2") / UDP() / ADVERTISEMENT,
+        ethernet() / IPv6(src="fe80::1", dst="ff02::2") / IPv6ExtHdrFragment(nh=17, m=1) / ADVERTISEMENT,
+        ethernet() / IPv6(src="fe80::1", dst="ff02::1") / ICMPv6ND_NA(),
         ethernet() / ARP(hwsrc="02:00:00:00:00:01", psrc="192.0.2.7"),
         ethernet() / Dot1Q(vlan=5) / ip4(proto=CARP) / ADVERTISEMENT,
         ethernet(kind=0x88CC) / (bytes(9) + bytes((CARP,)) + bytes(40)),
         ethernet(kind=0x0800) / b"",
         bytes(13),
     ],
-    ids=["tcp", "udp", "icmp", "v6 udp", "v6 udp fragment", "na", "arp", "tag in the frame", "lldp", "header only", "runt"],
+    ids=[
+        *("v4 host", "v4 highest host", "v4 all", "v4 host, first", "v6 host", "v6 host, first", "tcp", "udp", "icmp"),
+        *("v6 udp", "v6 udp fragment", "na", "arp", "tag in the frame", "lldp", "header only", "runt"),
+    ],
 )
 def test_nothing_else_is_read(filtered: Filtered, frame: object) -> None:
     """A busy parent does not wake the daemon."""

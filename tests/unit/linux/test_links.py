@@ -9,6 +9,7 @@ from carp.linux.links import LinkTable
 from carp.linux.rtnetlink import (
     CARP_ADDRESS_PROTOCOL,
     IFA_F_DADFAILED,
+    IFA_F_TENTATIVE,
     IFF_RUNNING,
     IFF_UP,
     RTM_DELADDR,
@@ -126,6 +127,23 @@ def test_a_duplicate_address_is_no_source() -> None:
     failed = address_body(2, "fe80::1/64", flags=IFA_F_DADFAILED)
     assert sources(failed) == {}
     assert sources(failed, address_body(2, "fe80::2/64")) == {Family.IPV6: "fe80::2"}
+
+
+def test_usable_addresses() -> None:
+    """All of the link's own, in the kernel's order, that a packet can come from now: no shared, duplicate or tentative one."""
+    table = table_of(
+        address_body(2, "192.0.2.1/24"),
+        address_body(2, "2001:db8::1/64"),
+        address_body(2, "fe80::1/64"),
+        address_body(2, "192.0.2.100/24", protocol=CARP_ADDRESS_PROTOCOL),
+        address_body(2, "2001:db8::2/64", flags=IFA_F_TENTATIVE),
+        address_body(2, "2001:db8::3/64", flags=IFA_F_DADFAILED),
+        address_body(3, "198.51.100.1/24"),
+    )
+    assert table.usable_addresses(2) == tuple(map(ip_interface, ("192.0.2.1/24", "2001:db8::1/64", "fe80::1/64")))
+    table.apply(RTM_NEWADDR, address_body(2, "2001:db8::2/64"))
+    assert ip_interface("2001:db8::2/64") in table.usable_addresses(2)
+    assert table.usable_addresses(4) == ()
 
 
 def test_both_families_of_one_link_only() -> None:

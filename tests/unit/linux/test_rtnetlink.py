@@ -25,6 +25,7 @@ from carp.linux.rtnetlink import (
     message,
     messages,
     new_address,
+    new_bridge,
     new_macvlan,
     parse_address,
     parse_link,
@@ -83,6 +84,15 @@ def test_a_macvlan_is_asked_for_with_everything(name: str) -> None:
     link = parse_link(body_of(request))
     assert (link.name, link.parent_index, link.mac, link.group) == (name, 17, MAC, 0x63001234)
     assert (link.kind, link.up) == ("macvlan", False)
+
+
+def test_a_bridge_is_asked_for_by_name_and_group() -> None:
+    """Link down, and it fails if the name is taken."""
+    request = new_bridge("carp9999", 0x63001234)
+    _, kind, flags, _, _ = HEADER.unpack_from(request)
+    assert (kind, flags & rtnetlink.NLM_F_EXCL) == (RTM_NEWLINK, rtnetlink.NLM_F_EXCL)
+    link = parse_link(body_of(request))
+    assert (link.name, link.kind, link.group, link.up) == ("carp9999", "bridge", 0x63001234, False)
 
 
 def test_links_are_changed_by_their_index() -> None:

@@ -5,6 +5,7 @@ import pytest
 from carp.protocol.actions import Note, Notice, Reason, Release, Send, Transition
 from carp.protocol.events import Forced, ParentChanged, Shutdown
 from carp.protocol.packet import parse_ip
+from carp.protocol.parameters import Node
 from carp.protocol.values import Family, State
 from carp.testing.bench import Bench, advertisements, only, read
 from carp.testing.clock import seconds
@@ -205,6 +206,18 @@ class TestForced:
         bench = Bench(carp_interface(), allow=False)
         assert bench.feed(Forced("carp0", state)) == []
         assert bench.state() is State.INIT
+
+    def test_the_leader_is_compared(self):
+        """The state asked for is compared with the leader's; then all of its virtual hosts go there, or none."""
+        interface = carp_interface(nodes=(Node(1), Node(2, 100)))
+        bench = Bench(interface)
+        bench.feed(Forced("carp0", State.MASTER))
+        assert (bench.state(1), bench.state(2)) == (State.MASTER, State.MASTER)
+        bench.hear(Peer(2, advbase=0, advskew=1).advertisement())
+        assert (bench.state(1), bench.state(2)) == (State.MASTER, State.BACKUP)
+        assert bench.feed(Forced("carp0", State.MASTER)) == []
+        bench.feed(Forced("carp0", State.BACKUP))
+        assert (bench.state(1), bench.state(2)) == (State.BACKUP, State.BACKUP)
 
     def test_unknown_interface(self):
         """Forcing an interface that does not exist does nothing."""

@@ -9,7 +9,17 @@ from carp.protocol.parameters import Node
 from carp.protocol.values import Family, State
 from carp.testing.bench import Bench, advertisements, only
 from carp.testing.clock import milliseconds, seconds
-from carp.testing.hosts import DUAL_STACK, VIP4, VIP6, address, carp_interface, configured, parent_down, parent_up
+from carp.testing.hosts import (
+    DUAL_STACK,
+    VIP4,
+    VIP6,
+    address,
+    carp_interface,
+    configured,
+    parent_down,
+    parent_up,
+    station_peers,
+)
 from carp.testing.lan import VirtualLan
 from carp.testing.packets import Peer
 
@@ -50,8 +60,21 @@ class TestInEveryState:
             carp_interface(groups=("carp", "web")),
             carp_interface(demote_skew=True),
             carp_interface(digest_grace_ns=seconds(1)),
+            carp_interface(peers=station_peers(2)),
         ],
-        ids=["add", "replace", "add a family", "pass", "advskew", "advbase", "preempt", "groups", "demote_skew", "grace"],
+        ids=[
+            "add",
+            "replace",
+            "add a family",
+            "pass",
+            "advskew",
+            "advbase",
+            "preempt",
+            "groups",
+            "demote_skew",
+            "grace",
+            "peers",
+        ],
     )
     def test_state_stays(self, state, changed):
         """No change of addresses, pass phrase, intervals, groups or switches changes the state."""

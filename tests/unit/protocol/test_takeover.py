@@ -6,7 +6,7 @@ import pytest
 
 from carp.protocol.actions import Announce, Note, Notice, Reason, Release, Send, Take, Transition
 from carp.protocol.events import Sent, TakeFailed, Taken
-from carp.protocol.interface import SEND_ERROR_DEMOTION_NS, TAKE_FAILED_DEMOTION_NS
+from carp.protocol.health import SEND_ERROR_DEMOTION_NS, TAKE_FAILED_DEMOTION_NS
 from carp.protocol.parameters import Node
 from carp.protocol.values import Family, State
 from carp.testing.bench import Bench, advertisements, only

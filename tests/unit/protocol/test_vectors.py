@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from carp.protocol.advertising import build_packet, make_advertisement
 from carp.protocol.auth import Authenticator, DigestSet, key_from_hex, key_from_passphrase
 from carp.protocol.dialect import AUTO, DIALECTS, DemotionRule, Identification
-from carp.protocol.packet import GROUP_MAC, Advertisement, Datagram, decode, encode, parse_ip
+from carp.protocol.packet import GROUP, GROUP_MAC, Advertisement, Datagram, decode, encode, parse_ip
 from carp.protocol.parameters import InterfaceParameters, LinkAddress, Node
-from carp.protocol.schedule import Schedule
-from carp.protocol.sending import build_packet
 from carp.protocol.values import Family, Instant, State, virtual_mac
 from carp.protocol.vhost import Timers, VirtualHost
 from carp.testing.bench import Bench
@@ -150,18 +149,12 @@ class TestDerivedPackets:
         settings = parameters(vector, dialect)
         digests = digest_set(vector, dialect)
         rng = Injected(0)
-        vhost = VirtualHost(settings.leader, Authenticator(digests), Timers(Schedule(), Schedule()), rng, NOW)
-        return build_packet(
-            settings,
-            vhost,
-            family,
-            SOURCES[family],
-            bytes.fromhex(vector["counter_hex"]),
-            demote=vector.get("demote", 0) if dialect.demotion in COUNTS_DEMOTION else 0,
-            bow_out=False,
-            now=NOW,
-            rng=rng,
-        )
+        vhost = VirtualHost(settings.leader, Authenticator(digests), Timers(), rng, NOW)
+        demote = vector.get("demote", 0) if dialect.demotion in COUNTS_DEMOTION else 0
+        counter = bytes.fromhex(vector["counter_hex"])
+        advertisement = make_advertisement(settings, vhost, counter, demote=demote, bow_out=False, now=NOW)
+        ends = (SOURCES[family], GROUP[family])
+        return build_packet(advertisement, family, *ends, dialect=dialect, dscp=None, rng=rng)
 
     @pytest.mark.parametrize(("vector", "name", "result", "family"), PACKETS)
     def test_whole_packet(self, vector, name, result, family):

@@ -1,0 +1,1 @@
+"""Measurements of speed under load, printed as figures: what the documents promise, checked by hand."""

@@ -1,0 +1,82 @@
+"""What leaves this host: advertisements, to the group through a parent or to peers as the routes go, and announcements."""
+
+import errno
+from collections.abc import Mapping
+
+from ..linux import sysctl
+from ..linux.announce import announcements
+from ..linux.links import LinkTable
+from ..linux.packet_socket import ethernet_header
+from ..linux.raw_socket import RawSocket
+from ..protocol.actions import Announce, Send
+from ..protocol.packet import destination_of
+from ..protocol.parameters import InterfaceParameters, LinkAddress
+from ..protocol.values import Family, virtual_mac
+from .hardware import Port
+
+
+class Sender:
+    """Sends for all carp interfaces.
+
+    Args:
+        table: the links of this host.
+        ports: the parents that are present.
+        raw: the raw sockets of the families that this host has.
+    """
+
+    def __init__(self, table: LinkTable, ports: Mapping[str, Port], raw: Mapping[Family, RawSocket]) -> None:
+        self._table = table
+        self._ports = ports
+        self._raw = raw
+        self._headers: dict[tuple[str, int, Family], bytes] = {}
+
+    def forget_headers(self) -> None:
+        """A MAC may have changed."""
+        self._headers.clear()
+
+    def advertise(self, send: Send, parameters: InterfaceParameters) -> tuple[int | None, tuple[bytes, ...]] | None:
+        """Send an advertisement; return the errno if it could not be sent, and the peers that it did not leave for.
+
+        Returns None while the parent is gone. With several peers the advertisement is sent when it left for one of them: a
+        peer without a route must not silence a MASTER that the others hear.
+        """
+        port = self._ports.get(parameters.carpdev)
+        if port is None:
+            return None
+        if not send.unicast:
+            return port.socket.send(self._header(send, parameters) + send.packet), ()
+        raw = self._raw.get(send.family)
+        if raw is None:
+            return errno.EAFNOSUPPORT, ()
+        results = {destination_of(send.family, packet): raw.send(packet, port.index) for packet in send.packets}
+        failed = tuple(peer for peer, error in results.items() if error is not None)
+        return (next(iter(results.values())), ()) if len(failed) == len(results) else (None, failed)
+
+    def announce(self, action: Announce, parameters: InterfaceParameters) -> None:
+        """Tell the LAN where the addresses are."""
+        port = self._ports.get(parameters.carpdev)
+        if port is None:
+            return
+        mac = self._mac(parameters)
+        router = sysctl.forwards(6)
+        for address in action.addresses:
+            for frame in announcements(address.ip, mac, router=router):
+                port.socket.send(frame)
+
+    def _header(self, send: Send, parameters: InterfaceParameters) -> bytes:
+        key = (send.interface, send.vhid, send.family)
+        header = self._headers.get(key)
+        if header is None:
+            header = self._headers[key] = ethernet_header(self._source_mac(parameters, send.vhid), send.family)
+        return header
+
+    def _source_mac(self, parameters: InterfaceParameters, vhid: int) -> bytes:
+        if parameters.lladdr is LinkAddress.VIRTUAL and parameters.dialect.source_mac_byte != 0x01:
+            return virtual_mac(vhid, parameters.dialect.source_mac_byte)
+        return self._mac(parameters)
+
+    def _mac(self, parameters: InterfaceParameters) -> bytes:
+        if parameters.mac is not None:
+            return parameters.mac
+        link = self._table.by_name(parameters.carpdev)
+        return link.mac if link is not None else bytes(6)

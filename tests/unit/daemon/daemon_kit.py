@@ -1,0 +1,148 @@
+"""A client of the control socket, and a daemon without a kernel behind it."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+from carp.config.load import Configuration, Source, load_document
+from carp.daemon.chronicle import Chronicle
+from carp.daemon.lateness import Lateness
+from carp.linux.clock import boottime
+from carp.linux.rtnetlink import Link, LinkAddress
+from carp.protocol.engine import Engine
+from carp.protocol.events import Configured, Event
+from carp.testing.hosts import address, parent_up
+
+PATIENCE_S = 5
+LINK_GROUP = 0x63000001
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the server answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        """The JSON of the body."""
+        return json.loads(self.body)
+
+
+async def read_reply(reader: asyncio.StreamReader, *, with_body: bool = True) -> Reply:
+    """Read one answer, whatever says where it ends."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+    body = b""
+    if with_body and "content-length" in headers:
+        body = await reader.readexactly(int(headers["content-length"]))
+    elif with_body and headers.get("transfer-encoding") == "chunked":
+        while size := int((await reader.readline()).strip(), 16):
+            body += await reader.readexactly(size)
+            await reader.readline()
+        await reader.readline()
+    elif with_body:
+        body = await reader.read()
+    return Reply(int(status.split()[1]), headers, body)
+
+
+async def send(path: Path, request: bytes) -> Reply:
+    """Send bytes on a connection of their own and read the answer."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    try:
+        writer.write(request)
+        async with asyncio.timeout(PATIENCE_S):
+            return await read_reply(reader, with_body=not request.startswith(b"HEAD"))
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+def request(method: str, target: str, body: object = None, *, version: str = "1.1") -> bytes:
+    """Write a request; a body that is not bytes is written as JSON."""
+    content = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    length = f"Content-Length: {len(content)}\r\n" if content else ""
+    return f"{method} {target} HTTP/{version}\r\nHost: carp\r\nConnection: close\r\n{length}\r\n".encode() + content
+
+
+def play(scenario: Callable[[], Awaitable[None]]) -> None:
+    """Run a scenario in a loop, and let no error of the loop go unseen."""
+    errors: list[dict[str, Any]] = []
+
+    async def played() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        await scenario()
+
+    asyncio.run(played())
+    assert errors == []
+
+
+class Table:
+    """The links of a host: lo, eth0 with 192.0.2.1/24, eth1 with 198.51.100.1/24; and those of this daemon."""
+
+    def __init__(self) -> None:
+        self.links = [
+            Link(1, "lo", True, True, bytes(6), "", 0, 0),
+            Link(2, "eth0", True, True, bytes.fromhex("020000000001"), "", 0, 0),
+            Link(3, "eth1", True, True, bytes.fromhex("020000000002"), "", 0, 0),
+            Link(9, "carp7", False, False, bytes.fromhex("00005e000109"), "macvlan", 2, LINK_GROUP),
+        ]
+        self.own = {1: ["127.0.0.1/8"], 2: ["192.0.2.1/24"], 3: ["198.51.100.1/24"]}
+
+    def all(self) -> list[Link]:
+        """Walk all links."""
+        return self.links
+
+    def addresses(self, index: int) -> list[LinkAddress]:
+        """List the addresses of a link."""
+        return [LinkAddress(index, address(text), 0, 0) for text in self.own.get(index, ())]
+
+
+class FakeRuntime:
+    """A daemon's runtime without a kernel: what it is to become is kept, and happens at once."""
+
+    def __init__(self, publish: Callable[[str, Any], None] | None = None) -> None:
+        self.engine = Engine(1, Random(1))
+        for parent in ("eth0", "eth1"):
+            self.handle(parent_up(parent=parent))
+        self.hardware = SimpleNamespace(table=Table())
+        self.chronicle = Chronicle(2, publish)
+        self.lateness = Lateness()
+        self.fencing = SimpleNamespace(describe=lambda _name, _now: {"state": "unavailable", "reason": "a test"})
+        self.started_at = boottime()
+        self.configuration: Configuration | None = None
+        self.adopted: list[Configuration] = []
+        self.failures: list[str] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def handle(self, event: Event) -> None:
+        """Give the engine an event."""
+        self.engine.handle(event, boottime())
+
+    async def reconfigure(self, configuration: Configuration) -> list[str]:
+        """Change to another configuration, once the gate is open."""
+        await self.gate.wait()
+        self.adopted.append(configuration)
+        self.configuration = configuration
+        self.handle(Configured(configuration.host))
+        return self.failures
+
+    def live_addresses(self, _: str) -> list[str]:
+        """List the addresses that are set: none without a kernel."""
+        return []
+
+
+def configured(document: dict[str, Any], path: Path | None = None) -> Configuration:
+    """Check a document as a running one is."""
+    return load_document(document, Source(".".join, Path("/"), path, incomplete_ok=True))
