@@ -15,8 +15,8 @@ from typing import Any
 from .lan import Port
 from .wait import now_ns, until
 
-STOP_TIMEOUT_S = 20.0
-START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 40.0
+START_TIMEOUT_S = 60.0
 LOG_TAIL_LINES = 25
 
 Status = dict[str, Any]

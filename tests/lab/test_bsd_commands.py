@@ -1,7 +1,7 @@
 """The command lines of the BSD manuals, one by one, with their effects; bsd_commands.txt holds both."""
 
 import pytest
-from bsd_hosts import BsdHosts, set_up, typed
+from bsd_hosts import BsdHosts, set_up, typed_here
 from bsd_transcript import Scene, Typed, stories
 
 from lab.host import Host
@@ -70,7 +70,7 @@ def test_changes_of_a_running_pair_are_not_noticed(stage: Stage, pair: tuple[Hos
     with stage.prober(SHARED) as prober:
         prober.wait_for_owner("a", SLACK_S)
         for host, line in changes:
-            done = typed(host, line)
+            done = typed_here(host, line)
             assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         prober.wait_for_time(TWO_INTERVALS_S)
         (trace,) = prober.stop().values()

@@ -1,15 +1,12 @@
 """Lines that cannot be carried out, many at once, and from those who may not: nothing changes but what was asked for."""
 
 import os
-import shlex
 import subprocess
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from bsd_hosts import BsdHosts, document, set_up
+from bsd_hosts import BsdHosts, document, set_up, typed_here
 
-from carp.cli import main as carp_program
 from lab.host import Host, program
 from lab.stage import Stage
 
@@ -119,16 +116,12 @@ def changes(host: Host) -> list[str]:
 
 
 @pytest.mark.parametrize(("line", "named", "allowed"), rows(), ids=[row[0][:60] for row in rows()])
-def test_refused(host: Host, line: str, named: str, allowed: str, monkeypatch: Any, capsys: Any) -> None:
+def test_refused(host: Host, line: str, named: str, allowed: str) -> None:
     """One sentence names the word and what is allowed, the exit status is 1, and nothing is changed."""
     before = document(host), host.status()["demotions"], changes(host)
-    # The program runs in this process: one of its own for each of so many lines would take half a minute.
-    monkeypatch.setattr("sys.argv", ["carp", "--socket", str(host.socket), *shlex.split(line)])
-    with pytest.raises(SystemExit) as ended:
-        carp_program.main()
-    out, err = capsys.readouterr()
-    assert (ended.value.code, out) == (1, "")
-    (sentence,) = err.splitlines()
+    done = typed_here(host, line)
+    assert (done.returncode, done.stdout) == (1, "")
+    (sentence,) = done.stderr.splitlines()
     assert sentence.startswith("carp: ")
     assert named in sentence.replace('"', "") or named in sentence
     assert allowed in sentence
