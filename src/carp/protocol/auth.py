@@ -149,8 +149,14 @@ class Authenticator:
         if grace_ns <= 0:
             self._former = []
         else:
-            self._former = [one for one in self._former if now < one.until_accepting]
-            self._former.append(_Former(self._current, Instant(now + grace_ns), Instant(now + 2 * grace_ns)))
+            until_sending, until_accepting = Instant(now + grace_ns), Instant(now + 2 * grace_ns)
+            kept = [one for one in self._former if now < one.until_accepting]
+            sent = self._sending(now)
+            if sent is not self._current:
+                # What is replaced before it was ever sent, a mistyped pass phrase perhaps, never is; its predecessor goes on.
+                kept = [_Former(one.digests, until_sending if one.digests is sent else now, until_accepting) for one in kept]
+                until_sending = now
+            self._former = [*kept, _Former(self._current, until_sending, until_accepting)]
         self._current = digests
 
     def in_grace(self, now: Instant) -> bool:

@@ -52,6 +52,19 @@ def refused(lan):
     return sum(host.engine.statistics.dropped[DropReason.BAD_DIGEST] for host in lan.stations.values())
 
 
+def test_a_mistyped_pass_phrase_is_mended_within_the_grace():
+    """A MASTER that had a wrong pass phrase for a moment, and then the right one, is lost by nobody."""
+    lan = settled({})
+    for name in ("c", "b"):
+        change(lan, name, {"key": KEY})
+    change(lan, "a", {"key": key_from_passphrase("mistyped")})
+    lan.run_for(seconds(7))
+    change(lan, "a", {"key": KEY})
+    lan.run_for(3 * GRACE)
+    assert transitions(lan) == ["a"]
+    assert refused(lan) == 0
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(SKEWS)), ids="".join)
 @pytest.mark.parametrize("what", CHANGES)
 def test_any_order_within_the_grace(what, order):
