@@ -9,7 +9,7 @@ from .client import get
 
 _STATE_STYLES = {"MASTER": "bold green", "BACKUP": "yellow", "INIT": "red"}
 _NO_VHID = "created, has no vhid yet"
-_COLUMNS = ("interface", "parent", "vhid", "state", "since", "why", "master", "interval", "demote", "addresses")
+_COLUMNS = ("interface", "parent", "vhid", "state", "since", "why", "master", "interval", "fence", "demote", "addresses")
 
 
 def status(socket: Path, *, as_json: bool) -> int:
@@ -75,6 +75,7 @@ def _row(interface: dict[str, Any], *of_node: str) -> tuple[str, ...]:
         interface["name"],
         interface["carpdev"] or "-",
         *of_node,
+        interface.get("fence", {}).get("state", "-"),
         str(interface["demote"]),
         " ".join(interface["addresses"]),
     )

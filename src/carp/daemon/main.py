@@ -124,14 +124,16 @@ def _run(arguments: argparse.Namespace, configuration: Configuration) -> int:
 
 def _run_locked(arguments: argparse.Namespace, configuration: Configuration, journal: Journal) -> int:
     socket_path = arguments.socket or Path(os.environ.get("CARP_SOCKET", DEFAULT_SOCKET))
+    try:
+        Control(socket_path).check()
+    except SocketInUseError as error:
+        # Whatever is in the way on this host is most likely that daemon's: no advice about it.
+        logger.error("%s", error)
+        return WRONG
     netlink = Netlink()
     table = LinkTable()
     table.load(netlink)
     problems = host_problems(configuration, Stock.take(table, journal.link_group))
-    try:
-        Control(socket_path).check()
-    except SocketInUseError as error:
-        problems.append(str(error))
     if problems:
         for problem in problems:
             logger.error("%s", problem)

@@ -41,12 +41,21 @@ BACKUP = {
 INTERFACE = {
     "name": "carp0",
     "carpdev": "eth0",
+    "fence": {"state": "open", "reason": None},
     "demote": 0,
     "demotions": [],
     "addresses": ["192.0.2.100/24", "2001:db8::100/64"],
     "nodes": [NODE],
 }
-OTHER = {**INTERFACE, "name": "carp10", "carpdev": "eth1.5", "demote": 240, "addresses": ["10.0.0.1/8"], "nodes": [BACKUP]}
+OTHER = {
+    **INTERFACE,
+    "name": "carp10",
+    "carpdev": "eth1.5",
+    "fence": {"state": "closed", "reason": None},
+    "demote": 240,
+    "addresses": ["10.0.0.1/8"],
+    "nodes": [BACKUP],
+}
 STATISTICS = {"received": {"IPv4": 3, "IPv6": 4}, "sent": {"IPv4": 5, "IPv6": 6}, "dropped": {}, "send_errors": 0}
 DOCUMENT = {"version": 1, "interfaces": [INTERFACE, OTHER], "statistics": STATISTICS}
 
@@ -109,12 +118,12 @@ def carp(*arguments: str | Path, **environment: str) -> subprocess.CompletedProc
 def test_a_line_for_each_virtual_host_in_aligned_columns(shown: Callable[..., list[str]]) -> None:
     """Whom it serves, what it is and why; nothing is folded or coloured in a pipe."""
     assert shown(DOCUMENT) == [
-        "interface  parent  vhid  state   since       why                      master     interval  demote  addresses",
+        "interface  parent  vhid  state   since       why                      master     interval  fence   demote  addresses",
         (
-            "carp0      eth0    1     MASTER  1 min 15 s  master timed out         this host  1.000 s   0       "
+            "carp0      eth0    1     MASTER  1 min 15 s  master timed out         this host  1.000 s   open    0       "
             "192.0.2.100/24 2001:db8::100/64"
         ),
-        "carp10     eth1.5  22    BACKUP  0.2 s       initialization complete  192.0.2.7  1.391 s   240     10.0.0.1/8",
+        "carp10     eth1.5  22    BACKUP  0.2 s       initialization complete  192.0.2.7  1.391 s   closed  240     10.0.0.1/8",
         "advertisements: 7 received, 11 sent, 0 not sent; dropped: none",
     ]
 
@@ -151,9 +160,9 @@ def test_demotions_and_warnings_have_lines_of_their_own(shown: Callable[..., lis
 
 def test_an_interface_that_is_only_created(shown: Callable[..., list[str]]) -> None:
     """Is there, and says what it lacks."""
-    draft = {**INTERFACE, "carpdev": "", "addresses": [], "nodes": [], "live": []}
+    draft = {**INTERFACE, "carpdev": "", "fence": {}, "addresses": [], "nodes": [], "live": []}
     assert shown({**DOCUMENT, "interfaces": [draft]})[1:-1] == [
-        "carp0      -       -     INIT   -      created, has no vhid yet  -       -         0"
+        "carp0      -       -     INIT   -      created, has no vhid yet  -       -         -      0"
     ]
 
 
