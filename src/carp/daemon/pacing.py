@@ -10,9 +10,8 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 
 _TURN_S = 0.0003
-_SHORTEST_PAUSE_S = 0.001
-_PAUSE_PER_TURN = 3
-_GATHERED_BYTES = 1 << 15
+_PAUSE_S = 0.001
+_GATHERED_BYTES = 1 << 16
 
 
 class Turns:
@@ -28,13 +27,10 @@ class Turns:
         more = True
         while more:
             await self._turn.acquire()
-            begun = loop.time()
             try:
                 more = _make(pieces, gathered)
             finally:
-                # Where the kernel took the processor away meanwhile it is wanted elsewhere.
-                pause_s = max(_SHORTEST_PAUSE_S, (loop.time() - begun) * _PAUSE_PER_TURN)
-                loop.call_later(pause_s, self._turn.release)
+                loop.call_later(_PAUSE_S, self._turn.release)
             if gathered and (len(gathered) >= _GATHERED_BYTES or not more):
                 yield bytes(gathered)
                 gathered.clear()
