@@ -28,8 +28,11 @@ lint: setup
 unit: setup
 	.venv/bin/pytest -n $(WORKERS) tests/unit tests/property
 
+# These keep real-time deadlines, and a shared machine may stand still for longer than a peer waits: what failed is run once
+# more by itself, and has to pass then.
 lab-test: setup
-	.venv/bin/pytest -n $(WORKERS) --dist worksteal tests/lab tests/interop
+	.venv/bin/pytest -n $(WORKERS) --dist worksteal tests/lab tests/interop || \
+	    .venv/bin/pytest --last-failed --last-failed-no-failures none tests/lab tests/interop
 
 # The long repetitions; they print their figures at the end. SOAK_ARGS="-k clean_stop" runs a part.
 soak: setup
