@@ -4,7 +4,6 @@ Both hosts live on the kernel whose clock is stepped, so a step hits MASTER and 
 machine, so this runs in a machine of its own only: `sh tests/soak/vm/run`.
 """
 
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +21,6 @@ STEPS_S = (HOUR_S, -2 * HOUR_S, HOUR_S)
 WATCHED_S = 10.0
 STORM_EVERY_S = 0.002
 WAITED_S = 1.0
-STOPPED_S = 1.5
 MS = 1_000_000
 ALLOWED_LATE_NS = 200 * MS
 """What an emulated machine may add to a time."""
@@ -44,14 +42,6 @@ def storm() -> None:
         count += 1
         time.sleep(STORM_EVERY_S)
     print(f"stepped {count} times")
-
-
-def step_over(seconds: int, host: Host) -> None:
-    """Step while a daemon is stopped, so that it reads packets that were stamped before the step."""
-    host.signal(signal.SIGSTOP)
-    time.sleep(STOPPED_S)
-    step(seconds)
-    host.signal(signal.SIGCONT)
 
 
 def seen(host: Host) -> dict[str, object]:
@@ -128,7 +118,6 @@ def nothing_happens(stage: Stage, a: Host, b: Host) -> None:
     """No step changes a state, closes the fence, drops a packet or keeps an answer back."""
     for seconds in STEPS_S:
         watch(stage, a, b, f"step of {seconds:+d} s", partial(step, seconds))
-        watch(stage, a, b, f"step of {seconds:+d} s while b is stopped", partial(step_over, seconds, b))
     watch(stage, a, b, "steps to and fro", storm)
 
 
