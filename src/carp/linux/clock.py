@@ -34,25 +34,30 @@ class StampConverter:
     """Turns the kernel's packet stamps (CLOCK_REALTIME, ns) into instants.
 
     The wall clock may be stepped at any moment, so both clocks are read together at the start of each drain and a stamp never
-    leaves [previous drain, this drain].
+    leaves [previous drain, this drain]. What came before a step and is read after it fits the clocks of the previous drain.
     """
 
-    __slots__ = ("_now", "_offset_ns", "_previous")
+    __slots__ = ("_former_offset_ns", "_now", "_offset_ns", "_previous")
 
     def __init__(self) -> None:
         self._previous = self._now = boottime()
-        self._offset_ns = 0
+        self._offset_ns = self._former_offset_ns = self._now - time.time_ns()
 
     def begin_drain(self) -> Instant:
         """Read both clocks; return the moment up to which an empty socket has been read."""
-        self._previous = self._now
+        self._previous, self._former_offset_ns = self._now, self._offset_ns
         self._now = boottime()
         self._offset_ns = self._now - time.time_ns()
         return self._now
 
     def convert(self, stamp_ns: int) -> Instant:
         """Place a stamp on CLOCK_BOOTTIME."""
-        return Instant(max(self._previous, min(stamp_ns + self._offset_ns, self._now)))
+        at = stamp_ns + self._offset_ns
+        before_step = stamp_ns + self._former_offset_ns
+        # Where both would do, the later one: taken for old, a living MASTER's advertisement would bring a second MASTER.
+        if self._previous <= before_step <= self._now and (at < before_step or at > self._now):
+            at = before_step
+        return Instant(max(self._previous, min(at, self._now)))
 
 
 class Timer:

@@ -88,6 +88,19 @@ def test_stepped_between_drains(wall: WallClock, step: int) -> None:
     assert abs(stamps.convert(stamp) - arrived) < TOLERANCE
 
 
+@pytest.mark.parametrize("step", [HOUR, -HOUR, HOUR // 36000], ids=["forward", "back", "a tenth of a second"])
+def test_what_came_before_a_step_keeps_its_age(wall: WallClock, step: int) -> None:
+    """A packet from before a step that is read after it is placed where it arrived: taken for older, its sender seems dead."""
+    stamps = StampConverter()
+    stamps.begin_drain()
+    time.sleep(0.2)
+    arrived, stamp = boottime(), wall.stamp()
+    wall.stepped += step
+    time.sleep(0.05)
+    stamps.begin_drain()
+    assert abs(stamps.convert(stamp) - arrived) < TOLERANCE
+
+
 @pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["forward", "back"])
 def test_stepped_within_a_drain(wall: WallClock, step: int) -> None:
     """A packet that arrives after the step while the socket is read stays in bounds."""
