@@ -111,3 +111,18 @@ def test_files_are_left_for_nobody(stage: Stage) -> None:
     assert a.socket.stat().st_mode & 0o777 == 0o660
     a.stop()
     assert not a.socket.exists()
+
+
+def test_after_a_stop_in_the_middle_of_a_change(stage: Stage) -> None:
+    """SIGTERM while a reload is still making links: those made so far and those on their way are gone too."""
+    a = make_pair(stage)[0]
+    before = portrait(a.namespace)
+    settle(QUICK, a)
+    many = [Carp(f"carp{vhid}", vhid, addresses=(f"198.51.100.{vhid}/24",)) for vhid in range(2, 102)]
+    a.configure([*a.carps, *many], **a.global_keys)
+    a.reload()
+    until(lambda: "carp3@" in a.namespace.run("ip", "-o", "link"), SLACK_S, "the reload to be under way", 0.001)
+    assert "carp101@" not in a.namespace.run("ip", "-o", "link"), "the reload is over already"
+    a.stop()
+    check_as_found(a, before)
+    assert "Traceback" not in a.log_text()

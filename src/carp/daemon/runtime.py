@@ -123,7 +123,9 @@ class Runtime:
         self._loop.remove_reader(self._monitor.fileno())
         # Deleting links holds the kernel's lock: whoever takes over first has it first.
         await asyncio.sleep(LINK_DOWN_AFTER_S)
-        await self.hardware.undo()
+        # A change under way would go on to make links when all are gone.
+        async with self._changing:
+            await self.hardware.undo()
         for raw in self._raw.values():
             self._loop.remove_reader(raw.fileno())
             raw.close()
