@@ -4,6 +4,7 @@ Both hosts live on the kernel whose clock is stepped, so a step hits MASTER and 
 machine, so this runs in a machine of its own only: `sh tests/soak/vm/run`.
 """
 
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +22,10 @@ STEPS_S = (HOUR_S, -2 * HOUR_S, HOUR_S)
 WATCHED_S = 10.0
 STORM_EVERY_S = 0.002
 WAITED_S = 1.0
+ASLEEP_S = (2.5, 5.0)
+"""A BACKUP asleep so long finds its MASTER's advertisements in its socket when its master-down time has passed."""
+DROWSY_S = 1.5
+"""How long a BACKUP sleeps from the death of its MASTER on: its last advertisement is then as old as that."""
 MS = 1_000_000
 ALLOWED_LATE_NS = 200 * MS
 """What an emulated machine may add to a time."""
@@ -114,11 +119,45 @@ def then_step(seconds: int, end: Callable[[], int]) -> Callable[[], int]:
     return deed
 
 
+def asleep(b: Host, seconds: int, asleep_s: float) -> Callable[[], None]:
+    """Return a deed: b is stopped, the clock is stepped, b goes on."""
+
+    def deed() -> None:
+        b.signal(signal.SIGSTOP)
+        try:
+            time.sleep(asleep_s / 2)
+            step(seconds)
+            time.sleep(asleep_s / 2)
+        finally:
+            b.signal(signal.SIGCONT)
+
+    return deed
+
+
+def asleep_while(end: Callable[[], int], b: Host, seconds: int) -> Callable[[], int]:
+    """Return a deed: b is stopped, its peer ends, the clock is stepped, b goes on."""
+
+    def deed() -> int:
+        b.signal(signal.SIGSTOP)
+        try:
+            event = end()
+            time.sleep(DROWSY_S)
+            step(seconds)
+        finally:
+            b.signal(signal.SIGCONT)
+        return event
+
+    return deed
+
+
 def nothing_happens(stage: Stage, a: Host, b: Host) -> None:
     """No step changes a state, closes the fence, drops a packet or keeps an answer back."""
     for seconds in STEPS_S:
         watch(stage, a, b, f"step of {seconds:+d} s", partial(step, seconds))
     watch(stage, a, b, "steps to and fro", storm)
+    for asleep_s in ASLEEP_S:
+        for seconds in STEPS_S:
+            watch(stage, a, b, f"step of {seconds:+d} s, BACKUP asleep for {asleep_s} s", asleep(b, seconds, asleep_s))
 
 
 def timers_are_right(stage: Stage, a: Host, b: Host) -> None:
@@ -132,6 +171,7 @@ def timers_are_right(stage: Stage, a: Host, b: Host) -> None:
         for what, deed in (
             (f"step of {seconds:+d} s, kill -9", step_then(seconds, a.kill)),
             (f"kill -9, step of {seconds:+d} s", then_step(seconds, a.kill)),
+            (f"kill -9, step of {seconds:+d} s, BACKUP asleep for {DROWSY_S} s", asleep_while(a.kill, b, seconds)),
         ):
             for took in takeover(stage, a, b, what, deed):
                 assert earliest < took < latest
