@@ -8,7 +8,6 @@ import asyncio
 import errno
 import gc
 import random
-from collections import deque
 from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 
@@ -23,12 +22,12 @@ from ..linux.packet_socket import PacketSocket
 from ..linux.raw_socket import RawSocket
 from ..linux.rtnetlink import filter_index
 from ..linux.worker import Urgency, Worker
-from ..protocol.actions import Action, Announce, CloseFence, Drop, Notice, Release, Send, SetMask, Take, Transition
 from ..protocol.engine import Engine
-from ..protocol.events import Configured, Due, Event, Sent, Shutdown, TakeFailed
+from ..protocol.events import Configured, Due, Event, Shutdown, TakeFailed
 from ..protocol.parameters import HostParameters, InterfaceParameters
-from ..protocol.values import NANOSECONDS_PER_MILLISECOND, Family, Instant
+from ..protocol.values import Family, Instant
 from .chronicle import Chronicle
+from .execution import Execution
 from .fencing import Fencing
 from .hardware import Hardware, Port
 from .lateness import Lateness
@@ -69,6 +68,7 @@ class Runtime:
             self.worker, self._table, self.ownership, fencing, keeper, chronicle, self._on_link_change, self._remake
         )
         self.configuration: Configuration | None = None
+        self._execution = Execution(self.engine, self._sender, self.ownership, fencing, chronicle, lambda: self.configuration)
         self._timer = Timer()
         self._monitor = Monitor()
         self._loop = asyncio.get_running_loop()
@@ -135,7 +135,7 @@ class Runtime:
 
     def handle(self, event: Event) -> None:
         """Give the engine an event and carry out its answer."""
-        self._carry_out(self.engine.handle(event, boottime()))
+        self._execution.handle(event)
         self._timer.set(self.engine.next_deadline())
 
     def live_addresses(self, name: str) -> list[str]:
@@ -186,14 +186,14 @@ class Runtime:
     def _round(self, readable: PacketSocket | RawSocket | None) -> None:
         # A due advertisement never waits for reading.
         now = boottime()
-        self._carry_out(self.engine.handle(Due(_NOTHING_READ), now))
+        self._execution.handle(Due(_NOTHING_READ))
         master_down = self.engine.next_master_down()
         if master_down is not None and master_down <= now:
             # Whoever we are about to give up for dead may be waiting in a queue.
             sockets: list[PacketSocket | RawSocket] = [port.socket for port in self.hardware.ports.values()]
             sockets += self._raw.values()
             read_until = min((self._drain(socket) for socket in sockets), default=now)
-            self._carry_out(self.engine.handle(Due(read_until), boottime()))
+            self._execution.handle(Due(read_until))
         elif readable is not None:
             self._drain(readable)
         self._timer.set(self.engine.next_deadline())
@@ -204,61 +204,8 @@ class Runtime:
         count = 0
         for packet in socket.drain(PACKETS_PER_ROUND):
             count += 1
-            self._carry_out(self.engine.handle(packet, boottime()))
+            self._execution.handle(packet)
         return packet.arrival if count == PACKETS_PER_ROUND else read_until
-
-    def _carry_out(self, actions: Iterable[Action]) -> None:
-        pending = deque(actions)
-        released = []
-        while pending:
-            action = pending.popleft()
-            match action:
-                case Send():
-                    pending.extend(self._send(action))
-                case Take():
-                    self.ownership.take(action.interface, action.addresses)
-                case Release():
-                    released.append(action.interface)
-                case Announce():
-                    self._announce(action)
-                case Transition():
-                    self.chronicle.transition(action)
-                case Drop():
-                    self.chronicle.drop(action, boottime())
-                case Notice():
-                    self.chronicle.notice(action, boottime())
-                case CloseFence():
-                    self.fencing.close(action.interface)
-                case SetMask():
-                    pass  # for a balancer
-        # Everybody bows out before the first one is torn down.
-        self.ownership.release(released)
-
-    def _send(self, action: Send) -> list[Action]:
-        interface = self.engine.interface(action.interface)
-        # An interface that is being removed still bows out, so its parameters may be the former ones only.
-        parameters = interface.parameters if interface is not None else self._former(action.interface)
-        before = boottime()
-        result = self._sender.advertise(action, parameters) if parameters is not None else None
-        if parameters is None or result is None:
-            return []
-        error, unreached = result
-        if error is None and action.holds_ns:
-            until = Instant(before + action.holds_ns)
-            closed_ns = self.fencing.sent(action.interface, parameters.families, action.family, until, before)
-            if closed_ns is not None:
-                late = f"{closed_ns / NANOSECONDS_PER_MILLISECOND:.0f} ms"
-                self.chronicle.say(2, f"{action.interface}: the fence was closed for {late}: an advertisement came too late")
-        return self.engine.handle(Sent(action.interface, action.vhid, action.family, error, unreached), boottime())
-
-    def _former(self, name: str) -> InterfaceParameters | None:
-        known = self.configuration.host.interfaces if self.configuration is not None else ()
-        return next((parameters for parameters in known if parameters.name == name), None)
-
-    def _announce(self, action: Announce) -> None:
-        interface = self.engine.interface(action.interface)
-        if interface is not None:
-            self._sender.announce(action, interface.parameters)
 
     def _on_link_change(self) -> None:
         try:

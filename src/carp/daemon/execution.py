@@ -1,0 +1,118 @@
+"""Gives the engine events and carries out what it asks for, in order; it is told at once what came of it."""
+
+from collections import deque
+from collections.abc import Callable
+
+from ..config.load import Configuration
+from ..linux.clock import boottime
+from ..protocol.actions import Action, Announce, CloseFence, Drop, Notice, Release, Send, SetMask, Take, Transition
+from ..protocol.engine import Engine
+from ..protocol.events import Event, Sent, Stalled
+from ..protocol.parameters import InterfaceParameters
+from ..protocol.values import NANOSECONDS_PER_MILLISECOND, Instant
+from .chronicle import Chronicle
+from .fencing import Fencing
+from .ownership import Ownership
+from .sender import Sender
+
+_PAUSE_NS = 5 * NANOSECONDS_PER_MILLISECOND
+"""One step takes microseconds: after so long a pause the engine is asked whether what it wanted still holds."""
+
+
+class Execution:
+    """Knows who does what.
+
+    Args:
+        running: returns the configuration that runs, None before there is one.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        sender: Sender,
+        ownership: Ownership,
+        fencing: Fencing,
+        chronicle: Chronicle,
+        running: Callable[[], Configuration | None],
+    ) -> None:
+        self._engine = engine
+        self._sender = sender
+        self._ownership = ownership
+        self._fencing = fencing
+        self._chronicle = chronicle
+        self._running = running
+        self._ran_at = boottime()
+
+    def handle(self, event: Event) -> None:
+        """Give the engine an event, do everything that it asks for, and what follows from that."""
+        self._ran_at = boottime()
+        pending = deque(self._engine.handle(event, self._ran_at))
+        released = []
+        while pending:
+            action = pending.popleft()
+            match action:
+                case Send():
+                    now = boottime()
+                    if now - self._ran_at < _PAUSE_NS:
+                        pending.extend(self._send(action, now))
+                    else:
+                        pending = deque(self._reconsider([action, *pending], now))
+                    self._ran_at = now
+                case Take():
+                    self._ownership.take(action.interface, action.addresses)
+                case Release():
+                    released.append(action.interface)
+                case CloseFence():
+                    self._fencing.close(action.interface)
+                case Announce():
+                    self._announce(action)
+                case SetMask():
+                    pass  # for a balancer
+                case Transition() | Notice() | Drop():
+                    self._tell(action)
+        # Everybody bows out before the first one is torn down.
+        self._ownership.release(released)
+
+    def _reconsider(self, actions: list[Action], now: Instant) -> list[Action]:
+        """This host did not run for a while: leave out the advertisements of those who step back for it."""
+        answer = self._engine.handle(Stalled(now - self._ran_at), now)
+        stepped_back = {(one.interface, one.vhid) for one in answer if isinstance(one, Transition)}
+        kept = [one for one in actions if not (isinstance(one, Send) and (one.interface, one.vhid) in stepped_back)]
+        return kept + answer
+
+    def _send(self, action: Send, before: Instant) -> list[Action]:
+        parameters = self._parameters(action.interface)
+        result = self._sender.advertise(action, parameters) if parameters is not None else None
+        if parameters is None or result is None:
+            return []
+        error, unreached = result
+        if error is None and action.holds_ns:
+            until = Instant(before + action.holds_ns)
+            closed_ns = self._fencing.sent(action.interface, parameters.families, action.family, until, before)
+            if closed_ns is not None:
+                late = f"{closed_ns / NANOSECONDS_PER_MILLISECOND:.0f} ms"
+                self._chronicle.say(2, f"{action.interface}: the fence was closed for {late}: an advertisement came too late")
+        return self._engine.handle(Sent(action.interface, action.vhid, action.family, error, unreached), boottime())
+
+    def _announce(self, action: Announce) -> None:
+        interface = self._engine.interface(action.interface)
+        if interface is not None:
+            self._sender.announce(action, interface.parameters)
+
+    def _tell(self, action: Transition | Notice | Drop) -> None:
+        match action:
+            case Transition():
+                self._chronicle.transition(action)
+            case Notice():
+                self._chronicle.notice(action, boottime())
+            case Drop():
+                self._chronicle.drop(action, boottime())
+
+    def _parameters(self, name: str) -> InterfaceParameters | None:
+        """Find an interface's parameters; one that is being removed still bows out, with its former ones."""
+        interface = self._engine.interface(name)
+        if interface is not None:
+            return interface.parameters
+        running = self._running()
+        known = running.host.interfaces if running is not None else ()
+        return next((parameters for parameters in known if parameters.name == name), None)
