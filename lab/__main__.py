@@ -10,14 +10,14 @@ from pathlib import Path
 from .figures import Pair, Result, tally
 from .host import program
 from .netns import left_by, sweep
-from .scenes import CASES, SUB_SECOND, SUB_SECOND_CASES, Case, Scene, play, unfenced
+from .scenes import CASES, SUB_SECOND, SUB_SECOND_CASES, TWO_PARENTS_CASES, Case, Scene, TwoParentsScene, play, unfenced
 from .show import Show, choose
 
 USUAL = Pair()
 
 
 def _arguments() -> argparse.Namespace:
-    names = [case.name for case in (*CASES, *SUB_SECOND_CASES)]
+    names = [case.name for case in (*CASES, *TWO_PARENTS_CASES, *SUB_SECOND_CASES)]
     parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="play every case N times; the table shows medians")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every result to a file")
@@ -37,23 +37,29 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _programme(arguments: argparse.Namespace) -> list[tuple[Pair, list[Case]]]:
-    """Return which cases are played with which pair."""
-    if arguments.advbase is None and arguments.advskew is None:
-        programme = [(USUAL, CASES), (SUB_SECOND, SUB_SECOND_CASES)]
-    else:
+def _programme(arguments: argparse.Namespace) -> list[tuple[type[Scene], Pair, list[Case]]]:
+    """Return which cases are played in which scene with which pair."""
+    pair = USUAL
+    if arguments.advbase is not None or arguments.advskew is not None:
         advbase = USUAL.advbase if arguments.advbase is None else arguments.advbase
-        programme = [(Pair(advbase, *(arguments.advskew or (USUAL.skew_a, USUAL.skew_b))), CASES)]
-    chosen = [
-        (pair, [case for case in cases if not arguments.case or case.name in arguments.case]) for pair, cases in programme
+        pair = Pair(advbase, *(arguments.advskew or (USUAL.skew_a, USUAL.skew_b)))
+    programme: list[tuple[type[Scene], Pair, tuple[Case, ...]]] = [
+        (Scene, pair, CASES),
+        (TwoParentsScene, pair, TWO_PARENTS_CASES),
     ]
-    return [(pair, cases) for pair, cases in chosen if cases]
+    if pair is USUAL:
+        programme.append((Scene, SUB_SECOND, SUB_SECOND_CASES))
+    chosen = [
+        (scene, pair, [case for case in cases if not arguments.case or case.name in arguments.case])
+        for scene, pair, cases in programme
+    ]
+    return [(scene, pair, cases) for scene, pair, cases in chosen if cases]
 
 
-def _play_all(cases: list[Case], pair: Pair, repeat: int, show: Show) -> list[Result]:
+def _play_all(kind: type[Scene], cases: list[Case], pair: Pair, repeat: int, show: Show) -> list[Result]:
     results: list[Result] = []
-    show.say(f"two hosts, advbase {pair.advbase}, advskew {pair.skew_a} and {pair.skew_b}; a sign in a strip is 50 ms")
-    with Scene(pair) as scene:
+    show.say(f"{kind.told}, advbase {pair.advbase}, advskew {pair.skew_a} and {pair.skew_b}; a sign in a strip is 50 ms")
+    with kind(pair) as scene:
         scene.settle()
         for reason in unfenced(scene):
             show.say(f"{reason}; that two hosts answer at once is only marked")
@@ -91,8 +97,8 @@ def main() -> int:
     results: list[Result] = []
     show.open()
     try:
-        for pair, cases in programme:
-            results += _play_all(cases, pair, arguments.repeat, show)
+        for kind, pair, cases in programme:
+            results += _play_all(kind, cases, pair, arguments.repeat, show)
     except KeyboardInterrupt:
         show.say("interrupted")
         return 130

@@ -1,7 +1,8 @@
 """A LAN: one switch (a Linux bridge in a namespace of its own) and hosts on its ports.
 
-A port can fail in three ways that look different to a host: `cut` takes the host's own link down, `unplug` takes the carrier
-away at the switch, `block` loses frames silently. Every fault has its cure: `mend`, `plug`, `unblock`.
+A port can fail in ways that look different to a host: `cut` takes the host's own link down, `unplug` takes the carrier away
+at the switch, `block` loses frames silently, `refuse` makes sending fail. Every fault has its cure: `mend`, `plug`, `unblock`,
+`accept`.
 """
 
 import fcntl
@@ -113,6 +114,19 @@ class Port:
         """Let everything through again; return the instant right after."""
         for direction in Direction:
             self.lan.switch.tc(f"filter del dev {self.switch_port} {direction.value}")
+        return now_ns()
+
+    def refuse(self) -> int:
+        """Let every send on the host's interface fail, with ENOBUFS where it is asked; what arrives is still heard.
+
+        Return the instant right after.
+        """
+        self.namespace.tc(f"qdisc add dev {self.interface} root pfifo limit 0")
+        return now_ns()
+
+    def accept(self) -> int:
+        """Let the host send again; return the instant right after."""
+        self.namespace.tc(f"qdisc del dev {self.interface} root")
         return now_ns()
 
     def carrier(self) -> bool:

@@ -1,26 +1,25 @@
-"""The scene of `make lab`: two hosts that share an address, a client, a switch; and the cases played on it.
+"""The scenes of `make lab`: two hosts that share addresses, a client, a switch or two; and the cases played on them.
 
 Host a is better and both preempt. Each case starts from a settled scene, strikes, and is over when the expected host alone
 answers for every shared address; then the scene is repaired. What a case shows is measured by the client alone.
 """
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol, Self
 
 from .figures import AT_ONCE, Bound, Pair, Result, result
 from .host import Carp, Host
-from .measure import Trace, both_answered
+from .lan import Lan
+from .measure import Trace, both_answered, owners
+from .pairs import virtual_mac
+from .parents import SECOND_SHARED, mend, with_two_parents
 from .probe import Progress
 from .prober import Prober
 from .stage import SHARED, Stage, bare
 from .tables import neighbours
-
-ADDRESSES = tuple(bare(SHARED))
-VHID = 1
-VIRTUAL_MAC = f"00:00:5e:00:01:{VHID:02x}"
 
 PATIENCE_S = 5.0
 """How much longer than the protocol's bound is waited before a takeover counts as missing."""
@@ -61,20 +60,38 @@ class Silence:
         """The case is over."""
 
 
+@dataclass(frozen=True)
+class Segment:
+    """One LAN of a scene, and the carp interface that both hosts have on it; `word` tells it from the scene's others."""
+
+    lan: Lan
+    carp: str
+    vhid: int
+    addresses: tuple[str, ...]
+    word: str = ""
+
+
 class Scene:
     """The LAN with its two hosts and the client; a context manager that leaves nothing behind."""
+
+    told = "two hosts"
 
     def __init__(self, pair: Pair, **global_keys: object) -> None:
         self.pair = pair
         self.stage = Stage()
         try:
             for label, advskew in (("a", pair.skew_a), ("b", pair.skew_b)):
-                carp = Carp(vhid=VHID, advbase=pair.advbase, advskew=advskew, addresses=SHARED)
+                carp = Carp(advbase=pair.advbase, advskew=advskew, addresses=SHARED)
                 self.stage.host(label, carp, preempt=True, **global_keys)
             self.client = self.stage.client
+            self.segments = self.build()
         except BaseException:
             self.stage.close()
             raise
+
+    def build(self) -> list[Segment]:
+        """Complete the scene; return its LANs."""
+        return [Segment(self.stage.lan, "carp0", 1, tuple(bare(SHARED)))]
 
     def __enter__(self) -> Self:
         return self
@@ -103,8 +120,9 @@ class Scene:
             if not host.running:
                 host.start()
         patience_s = self.pair.master_down_ns(self.pair.skew_b) / 1e9 + PATIENCE_S
-        self.a.wait_for_state("MASTER", patience_s)
-        self.b.wait_for_state("BACKUP", patience_s)
+        for segment in self.segments:
+            self.a.wait_for_state("MASTER", patience_s, segment.carp)
+            self.b.wait_for_state("BACKUP", patience_s, segment.carp)
 
     def settle_without_a(self) -> None:
         """Let b alone run, as MASTER."""
@@ -116,7 +134,22 @@ class Scene:
 
     def prober(self, watch: Callable[[Progress], None] | None = None) -> Prober:
         """Probe every shared address from the client."""
-        return Prober([host.port for host in self.hosts.values()], self.client, ADDRESSES, watch)
+        addresses = [address for segment in self.segments for address in segment.addresses]
+        return Prober([host.port for host in self.hosts.values()], self.client, addresses, watch)
+
+
+class TwoParentsScene(Scene):
+    """The same with a second LAN, on which everybody has a further interface and both hosts a further carp interface."""
+
+    told = "two hosts with two parents each"
+
+    def build(self) -> list[Segment]:
+        """Add the second LAN; a case cuts the first."""
+        second = with_two_parents(self.stage, self.a, self.b)
+        return [
+            replace(super().build()[0], word="cut LAN"),
+            Segment(second, "carp1", 2, tuple(bare(SECOND_SHARED)), "other LAN"),
+        ]
 
 
 @dataclass(frozen=True)
@@ -137,6 +170,8 @@ class Case:
     """The state that the other host must be in afterwards; None where it is not running or may believe what it likes."""
     one_owner: bool = False
     """Whether two hosts that answer at once are wrong behaviour, given a fence."""
+    elsewhere: Callable[[Pair], Bound] = lambda _pair: AT_ONCE
+    """The bound on the scene's other LANs, of which the loser is BACKUP."""
 
 
 def _start_better(scene: Scene) -> int:
@@ -155,10 +190,21 @@ def _unblock(scene: Scene) -> None:
 
 
 def _mend(scene: Scene) -> None:
-    scene.a.port.mend()
-    # Linux drops the interface's IPv6 addresses with the link.
-    scene.a.namespace.ip("addr replace 2001:db8::1/64 dev eth0")
+    mend(scene.a.port)
     scene.settle()
+
+
+def _mend_and_return(scene: Scene) -> None:
+    """Give the parent back: everything returns to the better host, with nobody answered by both."""
+    with scene.prober() as prober:
+        prober.wait_for_owner("b", PATIENCE_S)
+        _mend(scene)
+        prober.wait_for_owner("a", PATIENCE_S)
+        prober.wait_for_time(AFTER_S)
+        traces = prober.stop()
+    for address, trace in traces.items():
+        if (seen := owners(trace, trace.start, trace.end)) != ["b", "a"]:
+            raise RuntimeError(f"after the repair {address} was answered by {', '.join(seen)}, not by b and then a")
 
 
 def _stop(scene: Scene) -> int:
@@ -249,6 +295,19 @@ SUB_SECOND_CASES = tuple(
     replace(case, name=f"{case.name}, sub-second") for case in CASES if case.name in ("link cut", "port blocked")
 )
 
+TWO_PARENTS_CASES = (
+    Case(
+        "two parents",
+        "one of the MASTER's two links goes down; the address of the other is handed over",
+        "b",
+        lambda scene: scene.a.port.cut(),
+        lambda pair: pair.crash,
+        repair=_mend_and_return,
+        loser_state="INIT",
+        one_owner=True,
+    ),
+)
+
 
 def play(scene: Scene, case: Case, audience: Audience | None = None) -> list[Result]:
     """Play one case and return its results, one for each shared address."""
@@ -275,30 +334,41 @@ def play(scene: Scene, case: Case, audience: Audience | None = None) -> list[Res
     except (TimeoutError, RuntimeError) as error:
         faults.append(f"afterwards: {error}")
     results = []
-    for address in ADDRESSES:
-        one = result(case.name, bound, traces[address], at, case.winner)
-        told = [f"two hosts answered for {address} in {one.both} ms"] if case.one_owner and one.both and not without else []
-        drawn = strip(traces[address], at)
-        results.append(replace(one, strip=drawn, unfenced=bool(without), faults=(*one.faults, *told, *faults)))
+    for number, segment in enumerate(scene.segments):
+        name = f"{case.name}, {segment.word}" if segment.word else case.name
+        limit = case.elsewhere(scene.pair) if number else bound
+        for address in segment.addresses:
+            one = result(name, limit, traces[address], at, case.winner)
+            told = [f"two hosts answered for {address} in {one.both} ms"] if case.one_owner and one.both and not without else []
+            drawn = strip(traces[address], at)
+            results.append(replace(one, strip=drawn, unfenced=bool(without), faults=(*one.faults, *told, *faults)))
     audience.end(results)
     return results
 
 
 def _faults(scene: Scene, case: Case) -> list[str]:
-    faults = []
+    loser_states = [case.loser_state, *["BACKUP"] * (len(scene.segments) - 1)]
+    return [
+        fault
+        for segment, state in zip(scene.segments, loser_states, strict=True)
+        for fault in _faults_of(segment, scene, case.winner, state)
+    ]
+
+
+def _faults_of(segment: Segment, scene: Scene, winner: str, loser_state: str | None) -> Iterator[str]:
+    wanted = virtual_mac(segment.vhid)
     known = neighbours(scene.client.namespace)
-    for address in ADDRESSES:
+    for address in segment.addresses:
         mac = known[address].mac if address in known else None
-        if mac != VIRTUAL_MAC:
-            faults.append(f"the client knows {address} at {mac}, not at {VIRTUAL_MAC}")
-    if (port := scene.stage.lan.port_of(VIRTUAL_MAC)) != case.winner:
-        faults.append(f"the switch has the virtual MAC on the port of {port}")
-    loser = scene.a if case.winner == "b" else scene.b
-    if (state := scene.hosts[case.winner].state_of()) != "MASTER":
-        faults.append(f"{case.winner} is {state}, not MASTER")
-    if case.loser_state and (state := loser.state_of()) != case.loser_state:
-        faults.append(f"{loser.label} is {state}, not {case.loser_state}")
-    return faults
+        if mac != wanted:
+            yield f"the client knows {address} at {mac}, not at {wanted}"
+    if (port := segment.lan.port_of(wanted)) != winner:
+        yield f"the switch has {wanted} on the port of {port}"
+    loser = scene.a if winner == "b" else scene.b
+    if (state := scene.hosts[winner].state_of(segment.carp)) != "MASTER":
+        yield f"{segment.carp} of {winner} is {state}, not MASTER"
+    if loser_state and (state := loser.state_of(segment.carp)) != loser_state:
+        yield f"{segment.carp} of {loser.label} is {state}, not {loser_state}"
 
 
 def strip(trace: Trace, event: int) -> str:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from .figures import Result
 from .probe import Progress
-from .scenes import ADDRESSES, BOTH, NOBODY, Audience, Case, sign
+from .scenes import BOTH, NOBODY, Audience, Case, sign
 from .wait import now_ns
 
 HEADINGS = ("case", "family", "takeover ms", "bound ms", "longest gap ms", "probes lost", "both answered ms", "")
@@ -128,7 +128,7 @@ class RichShow:
         with self._lock:
             self._case, self._expected_ns = case, int(expected_s * _SECOND_NS)
             self._started, self._struck = now_ns(), None
-            self._strips = dict.fromkeys(ADDRESSES, "")
+            self._strips = {}
             self._before = {}
 
     def progress(self, progress: Progress) -> None:

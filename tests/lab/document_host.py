@@ -20,6 +20,7 @@ from carp.daemon.chronicle import Chronicle
 from carp.daemon.fencing import Fencing
 from carp.daemon.runtime import Runtime
 from carp.linux.journal import Journal
+from carp.linux.service_manager import Notifier
 from lab.lan import Port
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +71,7 @@ def _load(line: str) -> Any:
 async def _run(state: Path) -> None:
     journal = Journal(state)
     chronicle = Chronicle(6)
-    runtime = Runtime(journal, chronicle, Fencing("auto", journal, lambda text: chronicle.say(1, text)))
+    runtime = Runtime(journal, chronicle, Fencing("auto", journal, lambda text: chronicle.say(1, text)), Notifier())
     await runtime.start(_load("{}"))
     while line := await asyncio.to_thread(sys.stdin.readline):
         problems = await runtime.reconfigure(_load(line))

@@ -132,6 +132,7 @@ def documents(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     fencing.prepare(interface, 2)
     netlink: Any = None
     fencing.guard_link(netlink, CarpLink("carp0", 9, 2, bytes(6)))
+    track = dict.fromkeys(("name", "kind", "target", "holds", "detail", "demote", "groups"), "")
     chronicle, lateness = Chronicle(2), Lateness()
     lateness.note(100_000)
     runtime: Any = SimpleNamespace(
@@ -142,6 +143,7 @@ def documents(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         started_at=bench.now,
         live_addresses=lambda _: [str(VIP4)],
         configuration=SimpleNamespace(drafts=(), document={}),
+        errands=SimpleNamespace(describe=lambda: [track]),
     )
     monkeypatch.setattr(status, "boottime", lambda: bench.now)
 
@@ -273,7 +275,7 @@ def test_carpd_knows_the_options_in_the_pages() -> None:
 def test_carp_knows_the_verbs_and_options_in_the_pages() -> None:
     """Each verb of each example, with its own options."""
     lines = commands("carp")
-    verbs = {tuple(line.split()[1 : 3 if line.split()[1] == "config" else 2]) for line in lines}
+    verbs = {tuple(line.split()[1 : 3 if line.split()[1] in ("config", "demote") else 2]) for line in lines}
     assert {("status",), ("check",), ("reload",), ("config", "save"), ("config", "diff")} <= verbs
     for verb in verbs - BSD_VERBS:
         options = (OPTION.findall(line) for line in lines if tuple(line.split()[1 : 1 + len(verb)]) == verb)

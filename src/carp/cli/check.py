@@ -14,8 +14,9 @@ WRONG_CONFIGURATION = 2
 def check(files: list[Path]) -> int:
     """Check each file, then all good ones against each other; return the exit status, 2 with errors and else 0.
 
-    Nothing of this host but the files is looked at: they may belong to other hosts. What is fine and warnings go to standard
-    output, errors to standard error.
+    The files may belong to other hosts: interfaces and addresses of this one are not looked at. But what the files name is: key
+    files, credentials, programs, and the user that these run as. What is fine and warnings go to standard output, errors to
+    standard error.
     """
     good: list[tuple[str, Configuration]] = []
     wrong = False

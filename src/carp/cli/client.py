@@ -60,13 +60,13 @@ def get(path: Path, target: str) -> Any:
     return _exchange(_UnixConnection(path, _READING_PATIENCE_S), path, "GET", target)
 
 
-def send(path: Path, method: str, target: str, body: object) -> Any:
-    """Ask for a change with PATCH, POST or DELETE and return the JSON of the answer.
+def send(path: Path, method: str, target: str, body: object, takes_s: float = 0) -> Any:
+    """Ask for a change with PATCH, POST or DELETE and return the JSON of the answer; carpd may let it take `takes_s`.
 
     Raises:
         DaemonError: the daemon does not answer, or refuses. Nothing was changed if it refuses.
     """
-    return _exchange(_UnixConnection(path, _CHANGING_PATIENCE_S), path, method, target, json.dumps(body))
+    return _exchange(_UnixConnection(path, _CHANGING_PATIENCE_S + takes_s), path, method, target, json.dumps(body))
 
 
 def _exchange(connection: _UnixConnection, path: Path, method: str, target: str, content: str | None = None) -> Any:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from .client import DEFAULT_SOCKET, socket_path
-from .errors import CommandError
+from .errors import WRONG_CONFIGURATION, CommandError
 
 app = typer.Typer(
     name="carp",
@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Show and save what runs; make carp.toml of the files of others.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+demote_app = typer.Typer(help="Give and take back reasons why this host should not be MASTER.", no_args_is_help=True)
+app.add_typer(demote_app, name="demote")
 
 # The verbs of the BSDs have a grammar of their own: -carppeer is no option, and nothing stands before its words.
 _RAW_WORDS: dict[str, Any] = {
@@ -106,6 +108,78 @@ def events(context: typer.Context) -> None:
 
     for line in stream(context.obj, "/v1/events"):
         print(line, flush=True)
+
+
+@demote_app.command("add")
+def demote_add(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the reason.", show_default=False)],
+    amount: Annotated[int, typer.Argument(metavar="AMOUNT", help="1..255, added to what else there is.", show_default=False)],
+    group: Annotated[list[str] | None, typer.Option(help="Instead of carp: a group, a carp interface, or all.")] = None,
+    span: Annotated[str | None, typer.Option("--for", metavar="TIME", help="End by itself after 90s, 15m, 1h, 2d.")] = None,
+) -> None:
+    """Demote this host: peers that are less demoted take over at once."""
+    from .demote import add
+
+    raise typer.Exit(add(context.obj, name, amount, group or (), span))
+
+
+@demote_app.command("remove")
+def demote_remove(
+    context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME", help="What it was called.", show_default=False)]
+) -> None:
+    """End a reason."""
+    from .demote import remove
+
+    raise typer.Exit(remove(context.obj, name))
+
+
+@demote_app.command("list")
+def demote_list(
+    context: typer.Context, json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False
+) -> None:
+    """Show every reason that holds, who set it, and since when."""
+    from .demote import show
+
+    raise typer.Exit(show(context.obj, as_json=json))
+
+
+@app.command()
+def switch(
+    context: typer.Context,
+    interface: Annotated[str, typer.Argument(metavar="CARP", help="A carp interface that is MASTER here.", show_default=False)],
+    to_backup: Annotated[bool, typer.Option("--to-backup", help="Being BACKUP already is success.")] = False,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long a peer may take.", min=0.1, max=300)] = 5,
+) -> None:
+    """Hand a carp interface over to a peer now; without one that takes it, nothing changes."""
+    from .handover import switch as run
+
+    raise typer.Exit(run(context.obj, interface, to_backup=to_backup, timeout_s=timeout))
+
+
+@app.command()
+def maintenance(
+    context: typer.Context,
+    word: Annotated[str, typer.Argument(metavar="[on|off]", help="Nothing: show it.")] = "",
+    reason: Annotated[str, typer.Option(help="Is shown by carp status.")] = "",
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long peers may take.", min=0.1, max=300)] = 5,
+) -> None:
+    """Hand everything over and stay out of the way, also after a restart and a reboot, until it is off."""
+    from .handover import maintain, show_maintenance
+
+    if word not in ("", "on", "off"):
+        raise CommandError(f"{word}: on or off", exit_status=WRONG_CONFIGURATION)
+    if not word:
+        raise typer.Exit(show_maintenance(context.obj))
+    raise typer.Exit(maintain(context.obj, on=word == "on", reason=reason, timeout_s=timeout))
+
+
+@app.command()
+def targets(context: typer.Context) -> None:
+    """Let systemd's targets carp-master@CARP and carp-backup@CARP follow each carp interface, until interrupted."""
+    from .targets import targets as run
+
+    run(context.obj)
 
 
 @config_app.command("show")

@@ -1,7 +1,7 @@
 """`carp status`: what each carp interface does, and why."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def _print_table(document: dict[str, Any]) -> None:
         console.print(table)
     else:
         _print_plain(document)
-    for line in (*_remarks(document), _summary(document["statistics"])):
+    for line in (*_remarks(document), *_tracks(document), _summary(document["statistics"])):
         console.print(line, soft_wrap=True)
 
 
@@ -100,7 +100,9 @@ def _remarks(document: dict[str, Any]) -> Iterator[str]:
         if serves and interface.get("live") == []:
             yield f"{interface['name']}: its addresses are not set on this host"
         for demotion in interface["demotions"]:
-            yield f"{interface['name']}: demoted by {demotion['amount']}: {demotion['name']} ({duration(demotion['for_s'])})"
+            yield f"{interface['name']}: demoted by {line(demotion)}"
+        if interface.get("held_back"):
+            yield f"{interface['name']}: was handed over by hand, and preempts nobody until it is MASTER again"
         for node in interface["nodes"]:
             for warning in node["warnings"]:
                 yield f"{interface['name']} vhid {node['vhid']}: {warning}"
@@ -108,10 +110,25 @@ def _remarks(document: dict[str, Any]) -> Iterator[str]:
                 yield f"{interface['name']} vhid {node['vhid']}: still sends the digest of the former key and addresses"
 
 
+def _tracks(document: dict[str, Any]) -> Iterator[str]:
+    for track in document["tracks"]:
+        state = "holds" if track["holds"] else f"fails: {track['detail']}"
+        yield f"track {track['name']} ({track['kind']} {track['target']}): {state}"
+
+
 def _summary(statistics: dict[str, Any]) -> str:
     dropped = ", ".join(f"{count} {reason}" for reason, count in statistics["dropped"].items()) or "none"
     received, sent = sum(statistics["received"].values()), sum(statistics["sent"].values())
     return f"advertisements: {received} received, {sent} sent, {statistics['send_errors']} not sent; dropped: {dropped}"
+
+
+def line(demotion: Mapping[str, Any]) -> str:
+    """Write one reason: its name and amount, who set it, since when, and how long it lasts."""
+    parts = [f"by {demotion['owner']}", f"for {duration(demotion['for_s'])}"]
+    if demotion["ends_in_s"] is not None:
+        parts.append(f"ends in {duration(max(0, demotion['ends_in_s']))}")
+    detail = f": {demotion['detail']}" if demotion["detail"] else ""
+    return f"{demotion['amount']}: {demotion['name']} ({', '.join(parts)}){detail}"
 
 
 def duration(seconds: float) -> str:

@@ -1,14 +1,17 @@
 """What changes from one configuration to the next, in sentences for an operator; keys are compared and never shown."""
 
+import shlex
 from collections.abc import Callable, Container, Iterator, Sequence
 
+from carp.attendant.orders import HookKind
 from carp.protocol.auth import ZERO_KEY, digest_addresses
 from carp.protocol.parameters import InterfaceParameters, LinkAddress
 from carp.protocol.values import NANOSECONDS_PER_SECOND, mac_text
 
-from . import words
-from .load import Configuration, interface_parameters
-from .model import RunningTable
+from .hooks import NO_HOOKS, Hooks
+from .layout import rank
+from .load import Configuration, draft_parameters
+from .track import Track
 
 _NONE = "none"
 _ANEW = " (made anew)"
@@ -22,27 +25,32 @@ _GLOBAL: dict[str, Callable[[Configuration], object]] = {
     "dscp": lambda one: "as the dialect" if one.host.dscp is None else one.host.dscp,
     "ifdown-demotion-factor": lambda one: one.host.ifdown_demotion,
     "senderr-demotion-factor": lambda one: one.host.senderr_demotion,
+    "script-user": lambda one: one.script_user,
 }
 _GLOBAL_AT_START: dict[str, Callable[[Configuration], object]] = {
     "fence": lambda one: one.fence,
     "realtime": lambda one: one.realtime,
+    "start-demote": lambda one: one.start_demote,
+    "start-demote-time": lambda one: _seconds(one.start_demote_time_ns),
 }
 
 
 def differences(old: Configuration, new: Configuration) -> list[str]:
-    """List what differs, the host's values first and then each carp interface, in the order of their numbers.
+    """List what differs: the host's values, then each track, then each carp interface, in the order of their numbers.
 
     What takes an interface down and makes it anew, so that it loses mastership, says so.
     """
     before, after = _interfaces(old), _interfaces(new)
-    found = list(_host_differences(old, new))
-    for name in sorted(before.keys() | after.keys(), key=lambda name: words.carp_number(name) or 0):
+    found = [*_host_differences(old, new), *_track_differences(old, new)]
+    for name in sorted(before.keys() | after.keys(), key=rank):
         if name not in after:
             found.append(f"{name}: removed")
         elif name not in before:
             found.append(f"{name}: new")
         else:
             found += [f"{name}: {change}" for change in _interface_differences(before[name], after[name])]
+            hooks = (one.hooks.get(name, NO_HOOKS) for one in (old, new))
+            found += [f"{name}: {change}" for change in _hook_differences(*hooks)]
     return found
 
 
@@ -56,16 +64,13 @@ def order_warnings(old: Configuration, new: Configuration, masters: Container[st
             continue
         grace_s = after.digest_grace_ns / NANOSECONDS_PER_SECOND
         within = f"within digest-grace ({grace_s:g} s)" if grace_s else "at the same moment, as digest-grace is 0"
-        warnings.append(f"{after.name}: this host is MASTER: change the BACKUPs first and the MASTER last, {within}")
+        warnings.append(f"{after.name}: this host is MASTER: the BACKUPs are to be changed before it, all {within}")
     return warnings
 
 
 def _interfaces(configuration: Configuration) -> dict[str, InterfaceParameters]:
-    """Return the parameters of every interface, of drafts too; a file that holds the key of a draft is not looked into."""
-    drafts = {
-        name: interface_parameters(name, RunningTable.model_validate(configuration.document.get(name, {})))
-        for name in configuration.drafts
-    }
+    """Return the parameters of every interface, of drafts too."""
+    drafts = {name: draft_parameters(configuration, name) for name in configuration.drafts}
     return drafts | {one.name: one for one in configuration.host.interfaces}
 
 
@@ -74,6 +79,37 @@ def _host_differences(old: Configuration, new: Configuration) -> Iterator[str]:
         for key, value in values.items():
             if value(old) != value(new):
                 yield f"{key} {_text(value(old))} -> {_text(value(new))}{remark}"
+
+
+def _track_differences(old: Configuration, new: Configuration) -> Iterator[str]:
+    before, after = ({track.check.name: track for track in one.tracks} for one in (old, new))
+    for name in sorted(before.keys() | after.keys()):
+        if name not in after:
+            yield f"track {name}: removed"
+        elif name not in before:
+            yield f"track {name}: new"
+        else:
+            yield from (f"track {name}: {change}" for change in _changes_of_track(before[name], after[name]))
+
+
+def _changes_of_track(old: Track, new: Track) -> Iterator[str]:
+    before, after = (f"{one.check.kind.value} {one.check.target}" for one in (old, new))
+    if before != after:
+        yield f"{before} -> {after}"
+    for key, value in _TRACK_VALUES.items():
+        if value(old) != value(new) and (key not in _TIMING or old.check.kind is new.check.kind):
+            yield f"{key} {value(old)} -> {value(new)}"
+
+
+def _hook_differences(old: Hooks, new: Hooks) -> Iterator[str]:
+    for kind in HookKind:
+        before, after = (shlex.join(one.programs.get(kind, ())) or _NONE for one in (old, new))
+        if before != after:
+            yield f"hook {kind.value} {before} -> {after}"
+    if old.programs and new.programs:
+        for key, value in _HOOK_TIMES.items():
+            if value(old) != value(new):
+                yield f"hook {key} {_seconds(value(old))} -> {_seconds(value(new))}"
 
 
 def _interface_differences(old: InterfaceParameters, new: InterfaceParameters) -> Iterator[str]:
@@ -162,9 +198,28 @@ _VALUES: dict[str, Callable[[InterfaceParameters], str]] = {
     "dialect": lambda one: one.dialect.name,
     "advbase": lambda one: str(one.advbase),
     "preempt": _preempt,
+    "preempt-delay": lambda one: _seconds(one.preempt_delay_ns),
     "demote-skew": lambda one: _text(one.demote_skew),
     "digest-grace": lambda one: _seconds(one.digest_grace_ns),
     "peer-master-down": _peer_master_down,
+}
+_TRACK_VALUES: dict[str, Callable[[Track], str]] = {
+    "device": lambda one: one.check.device or _NONE,
+    "status": lambda one: ",".join(map(str, one.check.status)) or "200..399",
+    "verify-tls": lambda one: _text(one.check.verify_tls),
+    "demote": lambda one: str(one.demote),
+    "groups": lambda one: ",".join(sorted(one.groups)),
+    "interval": lambda one: _seconds(one.check.interval_ns),
+    "timeout": lambda one: _seconds(one.check.timeout_ns),
+    "rise": lambda one: str(one.check.rise),
+    "fall": lambda one: str(one.check.fall),
+}
+_TIMING = frozenset({"interval", "timeout", "rise", "fall"})
+"""Of a track. Between two kinds of check they are not compared: not every kind has them."""
+
+_HOOK_TIMES: dict[str, Callable[[Hooks], int]] = {
+    "timeout": lambda one: one.timeout_ns,
+    "pre-master-deadline": lambda one: one.pre_master_deadline_ns,
 }
 _IDENTITY = frozenset({"carpdev", "lladdr", "dialect"})
 """What an interface cannot change and stay the same; so are the vhids of its nodes."""

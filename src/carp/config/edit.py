@@ -16,6 +16,7 @@ from . import words
 from .change import Change, WrittenAddress
 from .errors import RefusedError, shown
 from .hints import did_you_mean
+from .layout import GLOBAL
 from .model import InterfaceTable, keys_of
 from .relations import KEY_SOURCES
 
@@ -24,7 +25,6 @@ Document = dict[str, Any]
 
 STATES = ("init", "backup", "master")
 
-_GLOBAL = "global"
 _DEFAULT_GROUPS = ("carp",)
 _IPV6_PREFIX_LENGTH = 64
 _LOOPBACK = "lo"
@@ -90,14 +90,14 @@ def apply(document: Mapping[str, Any], change: Change, host: HostView) -> Docume
 def set_global(document: Mapping[str, Any], values: Mapping[str, object]) -> Document:
     """Return the document with values of [global] set; None takes a key back to its default."""
     result = copy.deepcopy(dict(document))
-    table = result.setdefault(_GLOBAL, {})
+    table = result.setdefault(GLOBAL, {})
     for key, value in values.items():
         if value is None:
             table.pop(key, None)
         else:
             table[key] = copy.deepcopy(value)
     if not table:
-        del result[_GLOBAL]
+        del result[GLOBAL]
     return result
 
 
@@ -115,7 +115,7 @@ def _check_alone(change: Change) -> None:
         if key in change.set:
             raise EditError(f"{name}: {key}: either set or taken back in one change")
     for key, value in change.set.items():
-        if value is None:
+        if _holds_null(value):
             raise EditError(f"{name}: {key}: null is not allowed: unset takes a key back to its default")
     twice = {
         "addresses": change.add_addresses or change.remove_addresses,
@@ -128,6 +128,11 @@ def _check_alone(change: Change) -> None:
     for group in change.add_groups:
         if group in change.remove_groups:
             raise EditError(f"{name}: group: {shown(group)} is either added or removed in one change")
+
+
+def _holds_null(value: object) -> bool:
+    """Tell whether a value is null or a table with one: neither can be written to a file."""
+    return value is None or (isinstance(value, Mapping) and any(_holds_null(one) for one in value.values()))
 
 
 def _set(table: Document, change: Change) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 KeyPath = tuple[str, ...]
-"""Where in a document: () the document, (table,) or (table, key)."""
+"""Where in a document: () the document, (table,), (table, key), and so on into tables within tables."""
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN_CHARACTERS = 60
@@ -68,7 +68,7 @@ class Collector:
     def __init__(self, document: Mapping[str, object], place: Callable[[KeyPath], str]) -> None:
         self._document = document
         self._place = place
-        self._found: list[tuple[tuple[int, int], Problem]] = []
+        self._found: list[tuple[tuple[int, ...], Problem]] = []
 
     def add(self, path: KeyPath, refused: RefusedError, value: str = "") -> None:
         """Note that what stands at `path` was refused; `value` is its text, if it may be shown."""
@@ -79,17 +79,15 @@ class Collector:
         """Return the problems in the order of the document: of a table first the table's own, last the missing keys."""
         return tuple(problem for _, problem in sorted(self._found, key=lambda found: found[0]))
 
-    def _rank(self, path: KeyPath) -> tuple[int, int]:
-        """Number a path by its table and its key; a path that the document does not hold goes to the end."""
-        if not path:
-            return (-1, -1)
-        table = self._document.get(path[0])
-        keys = list(table) if isinstance(table, Mapping) else []
-        return (_position(path[0], list(self._document)), _position(path[1], keys) if len(path) > 1 else -1)
-
-
-def _position(word: str, words: list[str]) -> int:
-    return words.index(word) if word in words else len(words)
+    def _rank(self, path: KeyPath) -> tuple[int, ...]:
+        """Number each part of a path by its place in its table; what the document does not hold goes to that table's end."""
+        numbers = []
+        table: object = self._document
+        for word in path:
+            keys = list(table) if isinstance(table, Mapping) else []
+            numbers.append(keys.index(word) if word in keys else len(keys))
+            table = table.get(word) if isinstance(table, Mapping) else None
+        return tuple(numbers)
 
 
 def key_text(path: KeyPath) -> str:

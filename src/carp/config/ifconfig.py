@@ -1,7 +1,7 @@
 """The words of `ifconfig`: one line of the BSDs into the change that it asks for (PROTOCOL.md 8.1 to 8.4).
 
 Words stand in any order after the name of the interface, each keyword once. As on OpenBSD each keyword changes its own
-value and leaves the others alone; but `vhid` and `carpnodes` take each other's place, and so do the three kinds of key.
+value and leaves the others alone; but `vhid` and `carpnodes` take each other's place, and so do the kinds of key.
 """
 
 from collections import deque
@@ -162,7 +162,7 @@ _SETTINGS: dict[str, tuple[Callable[[str], object], str]] = {
 _TAKES_THE_PLACE_OF = {
     "vhid": ("carpnodes",),
     "carpnodes": ("vhid", "advskew"),
-    "pass": ("pass-file", "key-hex"),
+    "pass": ("pass-file", "key-hex", "pass-credential"),
 }
 
 _NOT_TOGETHER = (
@@ -311,7 +311,7 @@ class _Line:
             self._given.append(word)
 
     def _take_group(self, word: str, rest: deque[str]) -> None:
-        group = checked(word, _value(word, rest, words.GROUP), words.group)
+        group = checked(word, _value(word, rest, words.GROUP), words.own_group)
         if group in self._groups:
             raise WordError(f"{word}: {group} is given twice: each group once in a line")
         self._groups[group] = word

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from carp.attendant.orders import HookKind
 from carp.protocol.auth import ZERO_KEY, Key
 from carp.protocol.parameters import HostParameters, InterfaceParameters
 from carp.protocol.values import NANOSECONDS_PER_SECOND, family_of
@@ -16,12 +17,18 @@ from carp.protocol.values import NANOSECONDS_PER_SECOND, family_of
 from . import secrets, words
 from .errors import Collector, ConfigError, KeyPath, Problem, RefusedError, key_text, shown
 from .hints import did_you_mean
-from .model import GlobalTable, InterfaceTable, RunningTable, keys_of, read_table
-from .relations import Tables, check_keys, check_shared
+from .hooks import Hooks, hooks_of
+from .layout import GLOBAL, HOOKS, TRACK, TRACK_EXAMPLE, Tables, carp_tables, global_table, in_order, is_carp
+from .model import GlobalTable, InterfaceTable, RunningTable, TrackTable, keys_of, read_table
+from .programs import DEFAULT_USER, check_programs
+from .relations import check_keys, check_shared
+from .track import Track, read_tracks, unknown_groups
 
 DEFAULT_PATH = Path("/etc/carp/carp.toml")
 
-_GLOBAL = "global"
+DEFAULT_START_DEMOTE_TIME_NS = 60 * NANOSECONDS_PER_SECOND
+
+_NO_GLOBAL = GlobalTable.model_validate({})
 _MAX_FILE_BYTES = 4 * 1024 * 1024
 _MAX_NUMBER_DIGITS = 4
 _SYNTAX_ERROR = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL)
@@ -35,6 +42,10 @@ class Configuration:
     legal and unwise. `path` is the file it came from, or None. `drafts` are carp interfaces without a vhid: known by name and
     not among those of `host`. `document` is what was checked, in values that TOML can hold and with absolute paths; it holds
     pass phrases.
+
+    `tracks` are in the order of the document. `hooks` holds what runs for each carp interface, by its name, if there is
+    anything. `script_user` is the user that hooks and scripts run as. `start_demote` 0..255 is what a start demotes by, for
+    `start_demote_time_ns` at most.
     """
 
     host: HostParameters = field(repr=False)
@@ -46,6 +57,11 @@ class Configuration:
     arpbalance: bool = False
     drafts: tuple[str, ...] = ()
     document: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    tracks: tuple[Track, ...] = ()
+    hooks: Mapping[str, Hooks] = field(default_factory=dict, hash=False)
+    script_user: str = DEFAULT_USER
+    start_demote: int = 0
+    start_demote_time_ns: int = DEFAULT_START_DEMOTE_TIME_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,34 +101,47 @@ def load_document(document: Mapping[str, object], source: Source) -> Configurati
         ConfigError: with every problem, in the order of the document.
     """
     problems = Collector(document, source.place)
-    tables = _carp_tables(document, problems, none_ok=source.incomplete_ok)
-    written = document.get(_GLOBAL)
-    host_table = read_table(GlobalTable, _GLOBAL, written if isinstance(written, Mapping) else {}, problems)
+    _check_top(document, problems, none_ok=source.incomplete_ok)
+    tables = carp_tables(document)
+    host_table = read_table(GlobalTable, (GLOBAL,), global_table(document), problems)
     model = RunningTable if source.incomplete_ok else InterfaceTable
-    read = {name: read_table(model, name, table, problems) for name, table in tables.items()}
+    read = {name: read_table(model, (name,), table, problems) for name, table in tables.items()}
     for name, table in tables.items():
         check_keys(name, table, problems, incomplete_ok=source.incomplete_ok)
     check_shared(tables, problems)
+    tracks = read_tracks(document, problems)
+    lost = list(unknown_groups(document))
+    # A running daemon may lose a group and get it back by two lines of ifconfig.
+    if tables and not source.incomplete_ok:
+        for path, refused in lost:
+            problems.add(path, refused)
+    check_programs(document, problems)
     _check_secrecy(tables, source, problems)
     file_keys = _read_key_files(tables, source, problems)
     found = problems.ordered()
     if found or host_table is None:
         raise ConfigError(found)
-    names = sorted(read, key=lambda name: words.carp_number(name) or 0)
-    whole = {name: checked for name in names if (checked := read[name]) is not None}
+    whole = {name: checked for name in in_order(tables) if (checked := read[name]) is not None}
     interfaces = tuple(
-        interface_parameters(name, checked, file_keys.get(name)) for name, checked in whole.items() if not checked.is_draft
+        interface_parameters(name, checked, file_keys.get(name), host_table)
+        for name, checked in whole.items()
+        if not checked.is_draft
     )
     return Configuration(
         _host_parameters(interfaces, host_table),
-        host_table.log,
-        host_table.fence,
-        host_table.realtime,
-        tuple(_warnings(interfaces, source)),
-        source.path,
-        host_table.arpbalance,
-        tuple(name for name, checked in whole.items() if checked.is_draft),
-        _kept(_in_order(document), source.folder, file_keys),
+        log=host_table.log,
+        fence=host_table.fence,
+        realtime=host_table.realtime,
+        warnings=(*_warnings(interfaces, source), *(f"{source.place(path)}: {refused.fault}" for path, refused in lost)),
+        path=source.path,
+        arpbalance=host_table.arpbalance,
+        drafts=tuple(name for name, checked in whole.items() if checked.is_draft),
+        document=_kept(in_order(document), source.folder, file_keys),
+        tracks=tracks,
+        hooks={name: hooks for name, checked in whole.items() if (hooks := hooks_of(host_table, checked)).programs},
+        script_user=host_table.script_user,
+        start_demote=host_table.start_demote,
+        start_demote_time_ns=_nanoseconds(host_table.start_demote_time),
     )
 
 
@@ -156,34 +185,36 @@ def _syntax_problem(path: Path, text: str, message: str) -> Problem:
     return Problem(f"{path}: line {line}, column {column}", fault=match["what"])
 
 
-def _carp_tables(document: Mapping[str, object], problems: Collector, *, none_ok: bool) -> Tables:
-    """Pick the carp interfaces out of a document; whatever is neither one nor [global] is a problem."""
-    tables: dict[str, Mapping[str, object]] = {}
+def _check_top(document: Mapping[str, object], problems: Collector, *, none_ok: bool) -> None:
+    """Refuse what stands at the top of a document and is neither a carp interface, nor [global], nor the tracks."""
     for name, table in document.items():
-        is_carp = words.carp_number(name) is not None
-        if is_carp and isinstance(table, Mapping):
-            tables[name] = table
-        elif is_carp or name == _GLOBAL:
+        if is_carp(name) or name == GLOBAL:
             if not isinstance(table, Mapping):
                 problems.add((name,), RefusedError(f"a table [{name}]"), shown(table))
-        else:
+        elif name != TRACK:
             problems.add((name,), _stranger(name, table))
     if not document and not none_ok:
         problems.add((), RefusedError("a table such as [carp0], or an empty [global]", fault="no carp interface"))
-    return tables
 
 
 def _stranger(name: str, value: object) -> RefusedError:
     """Say what to do with something at the top of a document that does not belong there."""
     if not isinstance(value, Mapping):
-        if name in keys_of(InterfaceTable):
-            return RefusedError(fault="stands outside of a table", hint="put it below a line such as [carp0]")
-        if name in keys_of(GlobalTable):
-            return RefusedError(fault="stands outside of a table", hint=f"put it below a line [{_GLOBAL}]")
+        for model, place in (
+            (InterfaceTable, "such as [carp0]"),
+            (GlobalTable, f"[{GLOBAL}]"),
+            (TrackTable, f"such as {TRACK_EXAMPLE}"),
+        ):
+            if name in keys_of(model):
+                return RefusedError(fault="stands outside of a table", hint=f"put it below a line {place}")
         return RefusedError(fault="unknown key outside of a table")
+    if name == HOOKS:
+        return RefusedError(f"[{GLOBAL}.{HOOKS}] or one such as [carp0.{HOOKS}]", fault="hooks of nothing")
     number = name[len(name.rstrip("0123456789")) :].lstrip("0") or "0"
-    known = (_GLOBAL, f"carp{number}") if len(number) <= _MAX_NUMBER_DIGITS else (_GLOBAL,)
-    return RefusedError(f"[{_GLOBAL}] or {words.CARP_NAME}", fault="unknown table", hint=did_you_mean(name, known))
+    known = (GLOBAL, TRACK, *((f"carp{number}",) if len(number) <= _MAX_NUMBER_DIGITS else ()))
+    return RefusedError(
+        f"[{GLOBAL}], [{TRACK}.NAME] or {words.CARP_NAME}", fault="unknown table", hint=did_you_mean(name, known)
+    )
 
 
 def _check_secrecy(tables: Tables, source: Source, problems: Collector) -> None:
@@ -197,23 +228,23 @@ def _check_secrecy(tables: Tables, source: Source, problems: Collector) -> None:
 
 
 def _read_key_files(tables: Tables, source: Source, problems: Collector) -> dict[str, Key]:
-    """Read the pass-file of every table that names one."""
+    """Read the pass-file or the credential of every table that names one."""
     keys: dict[str, Key] = {}
+    readers: tuple[tuple[str, Callable[[object], str], Callable[[str], Key]], ...] = (
+        ("pass-file", words.file_name, lambda word: secrets.read_key_file(source.folder / word)),
+        ("pass-credential", words.credential, secrets.read_credential),
+    )
     for name, table in tables.items():
-        try:
-            word = words.file_name(table.get("pass-file"))
-        except RefusedError:
-            continue
-        try:
-            keys[name] = secrets.read_key_file(source.folder / word)
-        except RefusedError as refused:
-            problems.add((name, "pass-file"), refused)
+        for key, read_word, read_key in readers:
+            try:
+                word = read_word(table.get(key))
+            except RefusedError:
+                continue
+            try:
+                keys[name] = read_key(word)
+            except RefusedError as refused:
+                problems.add((name, key), refused)
     return keys
-
-
-def _in_order(document: Mapping[str, object]) -> dict[str, object]:
-    """Put the tables into the order of their numbers, [global] first."""
-    return dict(sorted(document.items(), key=lambda item: -1 if (number := words.carp_number(item[0])) is None else number))
 
 
 def _kept(document: Mapping[str, object], folder: Path, file_keys: Mapping[str, Key]) -> dict[str, Any]:
@@ -224,13 +255,18 @@ def _kept(document: Mapping[str, object], folder: Path, file_keys: Mapping[str, 
     kept: dict[str, Any] = {name: copy.deepcopy(dict(table)) for name, table in document.items() if isinstance(table, Mapping)}
     for name, key in file_keys.items():
         table = kept[name]
+        if "pass-file" not in table:
+            continue
         table["pass-file"] = str((folder / table["pass-file"]).absolute())
         if not _is_utf8(table["pass-file"]):
             del table["pass-file"]
             table["key-hex"] = key.hex()
-    for table in kept.values():
-        if "pass" in table and not _is_utf8(table["pass"]):
+    for name, table in kept.items():
+        if is_carp(name) and "pass" in table and not _is_utf8(table["pass"]):
             table["key-hex"] = secrets.passphrase(table.pop("pass")).hex()
+    if not kept.get(TRACK, True):
+        # Without a track there is no line that could say so.
+        del kept[TRACK]
     return kept
 
 
@@ -261,8 +297,13 @@ def _host_parameters(interfaces: tuple[InterfaceParameters, ...], table: GlobalT
     )
 
 
-def interface_parameters(name: str, table: InterfaceTable, file_key: Key | None = None) -> InterfaceParameters:
-    """Turn a checked table into parameters; `file_key` is what its pass-file holds. The vhid of a draft is 0."""
+def interface_parameters(
+    name: str, table: InterfaceTable, file_key: Key | None = None, host: GlobalTable = _NO_GLOBAL
+) -> InterfaceParameters:
+    """Turn a checked table into parameters, with what it leaves to [global]. The vhid of a draft is 0.
+
+    `file_key` is what its pass-file or pass-credential holds.
+    """
     return InterfaceParameters(
         name=name,
         carpdev=table.carpdev,
@@ -277,6 +318,19 @@ def interface_parameters(name: str, table: InterfaceTable, file_key: Key | None 
         groups=tuple(table.groups),
         lladdr=table.lladdr,
         demote_skew=table.demote_skew,
-        digest_grace_ns=round(table.digest_grace * NANOSECONDS_PER_SECOND),
-        peer_master_down_ns=None if table.peer_master_down is None else round(table.peer_master_down * NANOSECONDS_PER_SECOND),
+        digest_grace_ns=_nanoseconds(table.digest_grace),
+        peer_master_down_ns=None if table.peer_master_down is None else _nanoseconds(table.peer_master_down),
+        preempt_delay_ns=_nanoseconds(host.preempt_delay if table.preempt_delay is None else table.preempt_delay),
+        pre_master=HookKind.PRE_MASTER in hooks_of(host, table).programs,
     )
+
+
+def draft_parameters(configuration: Configuration, name: str) -> InterfaceParameters:
+    """Return the parameters of one of `drafts`; a file that holds its key is not looked into."""
+    document = configuration.document
+    host = GlobalTable.model_validate(global_table(document))
+    return interface_parameters(name, RunningTable.model_validate(document.get(name, {})), None, host)
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * NANOSECONDS_PER_SECOND)

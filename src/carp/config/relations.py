@@ -13,11 +13,9 @@ from carp.protocol.values import NANOSECONDS_PER_SECOND
 
 from . import words
 from .errors import Collector, RefusedError, shown
+from .layout import Tables
 
-Tables = Mapping[str, Mapping[str, object]]
-"""The carp interfaces of a document by name, in its order."""
-
-KEY_SOURCES = ("pass", "pass-file", "key-hex")
+KEY_SOURCES = ("pass", "pass-file", "key-hex", "pass-credential")
 
 _Value = TypeVar("_Value")
 
@@ -27,7 +25,7 @@ def check_keys(name: str, table: Mapping[str, object], problems: Collector, *, i
     sources = [key for key in table if key in KEY_SOURCES]
     for extra in sources[1:]:
         fault = f"{sources[0]} is given already"
-        problems.add((name, extra), RefusedError("only one of pass, pass-file and key-hex", fault=fault))
+        problems.add((name, extra), RefusedError(f"only one of {', '.join(KEY_SOURCES)}", fault=fault))
     nodes = table.get("carpnodes")
     if nodes is None and "vhid" not in table and not incomplete_ok:
         problems.add((name, "vhid"), RefusedError("an integer 1..255", fault="missing"))

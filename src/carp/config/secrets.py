@@ -18,6 +18,9 @@ SECRET_KEYS = frozenset({"pass", "key-hex"})
 
 PASSPHRASE = f"a pass phrase of 1..{MAX_PASSPHRASE_BYTES} bytes in quotes"
 
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""The variable in which systemd tells a service the folder of its credentials."""
+
 _KEY_FILE = "a regular file with the pass phrase in one line"
 _OTHERS_MAY_READ = stat.S_IRGRP | stat.S_IROTH
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -86,6 +89,19 @@ def read_key_file(path: Path) -> Key:
         raise RefusedError(fault=f"{path}: cannot be read: {error.strerror}") from None
     except RefusedError as refused:
         raise RefusedError(refused.allowed, fault=f"{path}: {refused.fault}") from None
+
+
+def read_credential(name: str) -> Key:
+    """Read the pass phrase of a credential that systemd gave to this process.
+
+    Raises:
+        RefusedError: there are no credentials, or what read_key_file refuses.
+    """
+    folder = os.environ.get(CREDENTIALS, "")
+    if not folder.startswith("/"):
+        hint = f"in the unit of carpd write LoadCredential={name}:FILE; elsewhere set it to the folder that holds {name}"
+        raise RefusedError(fault=f"${CREDENTIALS} is {'not an absolute path' if folder else 'not set'}", hint=hint)
+    return read_key_file(Path(folder) / name)
 
 
 def _read_key_file(path: Path) -> Key:

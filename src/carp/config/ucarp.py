@@ -93,7 +93,7 @@ def parse_ucarp(argv: Sequence[str], name: str = DEFAULT_NAME) -> Imported:
     if "pass" in options and "passfile" in options:
         problems.append(Problem("--passfile", fault="--pass is given already", allowed="only one of them"))
     collector = Collector(document, _place)
-    read_table(InterfaceTable, name, _FILLED_IN | table, collector)
+    read_table(InterfaceTable, (name,), _FILLED_IN | table, collector)
     problems += collector.ordered()
     if problems:
         raise ConfigError(tuple(problems))

@@ -8,15 +8,18 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, ip_address, ip_interface
 
 from carp.protocol.auth import KEY_BYTES, Key, key_from_hex
+from carp.protocol.demotion import EVERY_INTERFACE
 from carp.protocol.dialect import DIALECTS, Dialect
 from carp.protocol.parameters import LinkAddress, Node
 from carp.protocol.values import Address, InterfaceAddress
 
-from .errors import RefusedError
+from .errors import RefusedError, shown
 from .hints import did_you_mean
 
 MAX_NAME_BYTES = 15
 """What Linux allows for the name of an interface (IFNAMSIZ without its NUL)."""
+
+MAX_TRACK_NAME = 32
 
 ADDRESS = "an IPv4 or IPv6 address with its prefix length, such as 192.0.2.100/24"
 ADDRESS_OF_A_HOST = "an address of a host: not unspecified, loopback, multicast or broadcast"
@@ -36,13 +39,19 @@ NO_BALANCING = "load balancing is not part of this version yet"
 KEY_HEX = f"{2 * KEY_BYTES} hexadecimal digits in quotes"
 FILE_NAME = "the path of a file that holds the pass phrase"
 
+CREDENTIAL = "the name of a credential: 1..255 printable ASCII characters without slash and colon"
+TRACK_NAME = f"a name of 1..{MAX_TRACK_NAME} letters, digits, '-', '_' and '.'"
+TRACK_GROUP = "a group, carp0..carp9999, or all"
+BROADCAST = IPv4Address("255.255.255.255")
+
 _CARP_NAME = re.compile(r"carp(0|[1-9][0-9]{0,3})")
 _GROUP = re.compile(r"[A-Za-z0-9_.-]*[A-Za-z_.-]")
+_TRACK_NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_TRACK_NAME}}}")
+_CREDENTIAL = re.compile(r"[ -.0-9;-~]{1,255}")
 _PREFIXED = re.compile(r"([^/]*)/([0-9]{1,3})")
 _NODE = re.compile(r"([0-9]{1,3}):([0-9]{1,3})")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _BALANCING_WORDS = ("none", "ip", "ip-stealth", "ip-unicast", "arp")
-_BROADCAST = IPv4Address("255.255.255.255")
 
 
 def carp_number(name: str) -> int | None:
@@ -64,10 +73,34 @@ def carpdev(word: object) -> str:
     return word
 
 
+def own_group(word: object) -> str:
+    """Check the name of a group that a carp interface is put into; that of all of them it is in already."""
+    if word == EVERY_INTERFACE:
+        raise RefusedError("another name: every carp interface is in this group without being told")
+    return group(word)
+
+
 def group(word: object) -> str:
     """Check the name of an interface group; as in OpenBSD it does not end in a digit, or it would look like an interface."""
     if not isinstance(word, str) or len(word) > MAX_NAME_BYTES or not _GROUP.fullmatch(word):
         raise RefusedError(GROUP)
+    return word
+
+
+def track_group(word: object) -> str:
+    """Check the name of a group that a track demotes; a carp interface is a group of its own."""
+    if isinstance(word, str) and carp_number(word) is not None:
+        return word
+    try:
+        return group(word)
+    except RefusedError:
+        raise RefusedError(TRACK_GROUP) from None
+
+
+def track_name(word: str) -> str:
+    """Check the NAME of a table [track.NAME]."""
+    if not _TRACK_NAME.fullmatch(word):
+        raise RefusedError(TRACK_NAME)
     return word
 
 
@@ -89,6 +122,9 @@ def address(word: object) -> InterfaceAddress:
         raise RefusedError(f"a prefix length of 1..{found.max_prefixlen}")
     if not _is_of_a_host(found.ip):
         raise RefusedError(ADDRESS_OF_A_HOST)
+    if found.version == 4 and found.network.num_addresses > 2 and found.ip in (found.network[0], found.network[-1]):
+        which = "network" if found.ip == found.network[0] else "broadcast"
+        raise RefusedError(ADDRESS_OF_A_HOST, fault=f"{shown(word)} is the {which} address of its subnet")
     return found
 
 
@@ -106,7 +142,7 @@ def peer(word: object) -> Address:
 
 
 def _is_of_a_host(ip: Address) -> bool:
-    return not (ip.is_unspecified or ip.is_multicast or ip.is_loopback or ip == _BROADCAST)
+    return not (ip.is_unspecified or ip.is_multicast or ip.is_loopback or ip == BROADCAST)
 
 
 def as_list(word: object) -> object:
@@ -172,6 +208,13 @@ def file_name(word: object) -> str:
     """Check that something can be the path of a file."""
     if not isinstance(word, str) or not word or "\0" in word:
         raise RefusedError(FILE_NAME)
+    return word
+
+
+def credential(word: object) -> str:
+    """Check the name of a credential of systemd, which is that of a file in one folder."""
+    if not isinstance(word, str) or not _CREDENTIAL.fullmatch(word) or word in (".", ".."):
+        raise RefusedError(CREDENTIAL)
     return word
 
 

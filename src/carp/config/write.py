@@ -8,30 +8,43 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import words
-from .model import GlobalTable, InterfaceTable, keys_of
+from pydantic import BaseModel
+
+from .errors import KeyPath, key_text
+from .layout import HOOKS, TRACK, is_carp, rank
+from .model import GlobalTable, HooksTable, InterfaceTable, TrackTable, keys_of
 from .secrets import SECRET_KEYS
 
 FILE_MODE = 0o600
 
-_GLOBAL = "global"
 _KEY_LEFT_OUT = "# A pass phrase or key is not shown here."
+_KEPT_ELSEWHERE = frozenset({"pass-file", "pass-credential"})
 _DELETE = "\x7f"
 
 
 def to_toml(document: Mapping[str, Any], *, with_keys: bool) -> str:
-    """Write a checked document as carp.toml: [global] first, interfaces by number, keys in the order of the model.
+    """Write a checked document as carp.toml: [global], tracks as they were, interfaces by number, keys as in the models.
 
     Without keys a comment stands where one may be; read back, such a text has none.
     """
-    return "\n".join(_table(name, document[name], with_keys=with_keys) for name in sorted(document, key=_rank))
+    tables: list[str] = []
+    for name in sorted(document, key=rank):
+        table = document[name]
+        if name == TRACK:
+            tables += (_table((TRACK, track), one, TrackTable) for track, one in table.items())
+            continue
+        tables.append(_table((name,), table, InterfaceTable if is_carp(name) else GlobalTable, with_keys=with_keys))
+        if HOOKS in table:
+            tables.append(_table((name, HOOKS), table[HOOKS], HooksTable))
+    return "\n".join(tables)
 
 
 def public(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a document without pass phrases and keys; the names of files that hold them stay."""
+    """Copy a document without pass phrases and keys; the names of files and credentials that hold them stay."""
     kept = copy.deepcopy(dict(document))
-    for table in kept.values():
-        for key in SECRET_KEYS:
+    for name, table in kept.items():
+        # Anything may be the name of a track.
+        for key in SECRET_KEYS if name != TRACK else ():
             table.pop(key, None)
     return kept
 
@@ -39,7 +52,7 @@ def public(document: Mapping[str, Any]) -> dict[str, Any]:
 def complete(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Copy a running document without the interfaces that a file could not hold, and say of each what it lacks."""
     kept, left_out = copy.deepcopy(dict(document)), []
-    for name in sorted(document, key=_rank):
+    for name in sorted(document, key=rank):
         lacking = _lacking(name, document[name])
         if lacking:
             del kept[name]
@@ -78,22 +91,16 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _rank(name: str) -> tuple[int, str]:
-    number = words.carp_number(name)
-    return (-1 if number is None else number, name)
+def _table(path: KeyPath, table: Mapping[str, Any], model: type[BaseModel], *, with_keys: bool = True) -> str:
+    return "".join(f"{line}\n" for line in (f"[{key_text(path)}]", *_lines(table, model, with_keys=with_keys)))
 
 
-def _table(name: str, table: Mapping[str, Any], *, with_keys: bool) -> str:
-    return "".join(f"{line}\n" for line in (f"[{name}]", *_lines(name, table, with_keys=with_keys)))
-
-
-def _lines(name: str, table: Mapping[str, Any], *, with_keys: bool) -> Iterator[str]:
-    known = keys_of(GlobalTable if name == _GLOBAL else InterfaceTable)
-    may_hide = not with_keys and "pass-file" not in table
-    for key in known:
+def _lines(table: Mapping[str, Any], model: type[BaseModel], *, with_keys: bool) -> Iterator[str]:
+    may_hide = not with_keys and not _KEPT_ELSEWHERE & table.keys()
+    for key in keys_of(model):
         if key == "pass" and may_hide:
             yield _KEY_LEFT_OUT
-        if key in table and (with_keys or key not in SECRET_KEYS):
+        if key in table and key != HOOKS and (with_keys or key not in SECRET_KEYS):
             yield f"{key} = {_value(table[key])}"
 
 
@@ -107,7 +114,7 @@ def _value(value: object) -> str:
 
 
 def _lacking(name: str, table: Mapping[str, Any]) -> list[str]:
-    if name == _GLOBAL:
+    if not is_carp(name):
         return []
     lacking = [] if "vhid" in table or "carpnodes" in table else ["vhid"]
     return lacking + [key for key in ("carpdev", "addresses") if not table.get(key)]

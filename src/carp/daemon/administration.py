@@ -4,7 +4,7 @@ Changes come one after another, whoever asks for them; what is refused leaves ev
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,37 +15,22 @@ from ..config.difference import differences, order_warnings
 from ..config.errors import ConfigError, KeyPath, key_text, shown
 from ..config.globals import BY_KEY
 from ..config.load import DEFAULT_PATH, Configuration, Source, load_document
-from ..linux.clock import boottime
-from ..protocol.demotion import MAX_DEMOTE, Demotion
 from ..protocol.dialect import AUTO
-from ..protocol.events import DemotionEnded, DemotionStarted, Forced
+from ..protocol.events import Forced
 from ..protocol.health import OWNER
 from ..protocol.values import State
 from .chronicle import logger
+from .demoting import CARP_GROUP, Demoting
 from .event_stream import Publish
 from .fitness import Stock, host_problems
+from .refusals import ChangeRefusedError
 from .runtime import Runtime
 
 Document = dict[str, Any]
 Result = TypeVar("Result")
 
-_BY_HAND = "admin"
-_GROUP_OF_ALL = "carp"
-_SYSCTL_FACT = "net.inet.carp.demotion"
 _DSCP_SHIFT = 2
 _STATES = {"init": State.INIT, "backup": State.BACKUP, "master": State.MASTER}
-
-
-class ChangeRefusedError(Exception):
-    """A change is not made, and nothing is changed; `problems` are sentences."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = list(problems)
-
-
-class UnknownGroupError(ChangeRefusedError):
-    """What was to be changed does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +55,7 @@ class Administration:
         self._load = load
         self._link_group = link_group
         self._publish = publish
+        self.demoting = Demoting(runtime.engine, runtime.handle, lambda: self.running.document)
         self._lock = asyncio.Lock()
         self._closed = False
 
@@ -98,11 +84,7 @@ class Administration:
         """Demote a group by hand, by less if `amount` is negative; return what it is demoted by. Raises ChangeRefusedError."""
 
         async def work() -> int:
-            if group not in self.groups():
-                raise UnknownGroupError([f"{group}: there is no such group; there is {', '.join(self.groups())}"])
-            self._check_demotion("carpdemote", group, amount)
-            self._demote(_fact_of(group), group, amount)
-            return self._demoted(group)
+            return self.demoting.adjust_group(group, amount)
 
         return await self._serialised(work)
 
@@ -138,21 +120,12 @@ class Administration:
             "log": running.log,
             "arpbalance": running.arpbalance,
             "suppress-preempt": sum(fact.owner == OWNER for fact in self._runtime.engine.host.demotions),
-            "demotion": self._demoted(_GROUP_OF_ALL),
+            "demotion": self.demoting.count(CARP_GROUP),
             "dscp": AUTO.tos >> _DSCP_SHIFT if host.dscp is None else host.dscp,
             "ifdown-demotion-factor": host.ifdown_demotion,
             "senderr-demotion-factor": host.senderr_demotion,
         }
         return {key: values[key] for key in BY_KEY}
-
-    def groups(self) -> dict[str, Document]:
-        """Return every group with what it is demoted by and its members; the group carp exists without any."""
-        members: dict[str, list[str]] = {_GROUP_OF_ALL: []}
-        for name, table in self.running.document.items():
-            if name != "global":
-                for group in table.get("groups", (_GROUP_OF_ALL,)):
-                    members.setdefault(group, []).append(name)
-        return {group: {"demote": self._demoted(group), "members": names} for group, names in members.items()}
 
     async def _serialised(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """Do it when nothing else is being done, and to its end even if nobody waits for it any more."""
@@ -182,14 +155,14 @@ class Administration:
         amount = values.get("demotion", 0)
         if not isinstance(amount, int) or isinstance(amount, bool):
             raise ChangeRefusedError([f"demotion: {shown(amount)} is not allowed: an integer, which is added"])
-        self._check_demotion("demotion", _GROUP_OF_ALL, amount)
+        self.demoting.check_all(amount)
         old = self.global_values()
         settings = {key: value for key, value in values.items() if BY_KEY[key].is_setting}
         outcome = Outcome()
         if settings:
             outcome = await self._apply(await self._checked(edit.set_global(self.running.document, settings)))
         if amount:
-            self._demote(_SYSCTL_FACT, _GROUP_OF_ALL, amount)
+            self.demoting.adjust_all(amount)
         new = self.global_values()
         return {key: old[key] for key in values}, {key: new[key] for key in values}, outcome
 
@@ -200,6 +173,8 @@ class Administration:
             text = write.to_toml(document, with_keys=True)
             # What carpd could not read again must not take the place of a good file.
             load_document(document, Source(_place, Path("/")))
+            if target == DEFAULT_PATH:
+                target.parent.mkdir(mode=0o755, exist_ok=True)
             write.save(target, text)
 
         try:
@@ -270,32 +245,8 @@ class Administration:
         why = interface.not_ready()
         return [f"{name}: it stays {interface.leader.state.value}" + (f": {why}" if why else "")]
 
-    def _demote(self, name: str, group: str, amount: int) -> None:
-        demotions = self._runtime.engine.host.demotions
-        former = demotions.find(name)
-        total = amount + (former.amount if former is not None else 0)
-        if total:
-            since = former.since if former is not None else boottime()
-            self._runtime.handle(DemotionStarted(Demotion(name, total, frozenset({group}), _BY_HAND, since)))
-        elif former is not None:
-            self._runtime.handle(DemotionEnded(name))
-
-    def _check_demotion(self, word: str, group: str, amount: int) -> None:
-        demotions = self._runtime.engine.host.demotions
-        facts = (demotions.find(_fact_of(group)), demotions.find(_SYSCTL_FACT) if group == _GROUP_OF_ALL else None)
-        by_hand = sum(fact.amount for fact in facts if fact is not None)
-        if amount and not 0 <= by_hand + amount <= MAX_DEMOTE:
-            raise ChangeRefusedError([f"{word}: {amount}: the result must be 0..{MAX_DEMOTE}, and by hand it is {by_hand} now"])
-
-    def _demoted(self, group: str) -> int:
-        return self._runtime.engine.host.demotions.count([group])
-
     def _stock(self) -> Stock:
         return Stock.take(self._runtime.hardware.table, self._link_group)
-
-
-def _fact_of(group: str) -> str:
-    return f"ifconfig -g {group}"
 
 
 def _has_vhid(table: Mapping[str, object]) -> bool:

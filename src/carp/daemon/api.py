@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
@@ -11,9 +12,11 @@ from ..config import write
 from ..config.change import Change
 from ..config.errors import shown
 from . import status
-from .administration import Administration, ChangeRefusedError, Outcome, UnknownGroupError
+from .administration import Administration, Outcome
 from .event_stream import Events
+from .handover import HandOver
 from .pacing import Shared, Turns
+from .refusals import ChangeRefusedError, UnknownNameError
 from .routes import NAME, Answer, Document, Request, RequestError, Route, Stream
 from .runtime import Runtime
 
@@ -25,9 +28,13 @@ _Result = TypeVar("_Result")
 class Api:
     """The routes, and what is behind them."""
 
-    def __init__(self, runtime: Runtime, administration: Administration, events: Events, turns: Turns) -> None:
+    def __init__(
+        self, runtime: Runtime, administration: Administration, handover: HandOver, events: Events, turns: Turns
+    ) -> None:
         self._runtime = runtime
         self._administration = administration
+        self._demoting = administration.demoting
+        self._handover = handover
         self._events = events
         self._turns = turns
         self._shared_status = Shared(turns, lambda: status.pieces(runtime))
@@ -43,6 +50,12 @@ class Api:
             Route("PATCH", "/v1/global", self._set_global),
             Route("GET", "/v1/groups", self._groups),
             Route("POST", "/v1/groups/" + NAME, self._demote),
+            Route("GET", "/v1/demotions", self._demotions),
+            Route("POST", "/v1/demotions/" + NAME, self._add_demotion),
+            Route("DELETE", "/v1/demotions/" + NAME, self._remove_demotion),
+            Route("POST", "/v1/switch/" + NAME, self._switch),
+            Route("GET", "/v1/maintenance", self._maintenance),
+            Route("POST", "/v1/maintenance", self._maintain),
             Route("GET", "/v1/config", self._config),
             Route("POST", "/v1/config/save", self._save),
             Route("GET", "/v1/reload", self._difference),
@@ -82,7 +95,7 @@ class Api:
         return {"old": old, "new": new, "warnings": outcome.warnings}
 
     async def _groups(self, _: Request) -> Answer:
-        return self._administration.groups()
+        return self._demoting.groups()
 
     async def _demote(self, request: Request) -> Answer:
         _check_keys(request.body, ("carpdemote",))
@@ -91,6 +104,31 @@ class Api:
             sentence = f"carpdemote: {shown(amount)} is not allowed: an integer, which is added"
             raise RequestError(HTTPStatus.BAD_REQUEST, [sentence])
         return {"demote": await _or_refused(self._administration.demote(request.name, amount))}
+
+    async def _demotions(self, _: Request) -> Answer:
+        return {"demotions": status.demotions(self._runtime)}
+
+    async def _add_demotion(self, request: Request) -> Answer:
+        with _refusals():
+            self._demoting.add(request.name, request.body)
+        return {"demotions": status.demotions(self._runtime)}
+
+    async def _remove_demotion(self, request: Request) -> Answer:
+        _check_keys(request.body, ())
+        with _refusals():
+            self._demoting.remove(request.name)
+        return {"demotions": status.demotions(self._runtime)}
+
+    async def _switch(self, request: Request) -> Answer:
+        _check_keys(request.body, ("to_backup", "timeout_s"))
+        return await _or_refused(self._handover.switch(request.name, request.body))
+
+    async def _maintenance(self, _: Request) -> Answer:
+        return self._handover.describe()
+
+    async def _maintain(self, request: Request) -> Answer:
+        _check_keys(request.body, ("on", "reason", "by", "timeout_s"))
+        return await _or_refused(self._handover.maintain(request.body))
 
     async def _config(self, _: Request) -> Answer:
         return Stream(self._turns.pace(_document_pieces(self._administration.running.document)))
@@ -126,9 +164,15 @@ def _outcome(outcome: Outcome) -> Document:
 
 async def _or_refused(change: Awaitable[_Result]) -> _Result:
     """Wait for a change; what is refused becomes an answer."""
-    try:
+    with _refusals():
         return await change
-    except UnknownGroupError as unknown:
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except UnknownNameError as unknown:
         raise RequestError(HTTPStatus.NOT_FOUND, unknown.problems) from None
     except ChangeRefusedError as refused:
         raise RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, refused.problems) from None

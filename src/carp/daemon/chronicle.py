@@ -27,6 +27,7 @@ _NOTE_LEVELS = {
     Note.CLAIMED: 2,
     Note.FAMILY_SILENT: 2,
     Note.FAMILY_HEARD: 2,
+    Note.REASSERTED: 4,
     Note.DEMOTED: 3,
     Note.SEND_FAILED: 4,
 }

@@ -5,12 +5,26 @@ from collections.abc import Callable
 
 from ..config.load import Configuration
 from ..linux.clock import boottime
-from ..protocol.actions import Action, Announce, CloseFence, Drop, Notice, Release, Send, SetMask, Take, Transition
+from ..protocol.actions import (
+    Action,
+    Announce,
+    CloseFence,
+    Drop,
+    Notice,
+    Prepare,
+    Probe,
+    Release,
+    Send,
+    SetMask,
+    Take,
+    Transition,
+)
 from ..protocol.engine import Engine
-from ..protocol.events import Event, Sent, Stalled
+from ..protocol.events import Event, Probed, Sent, Stalled
 from ..protocol.parameters import InterfaceParameters
 from ..protocol.values import NANOSECONDS_PER_MILLISECOND, Instant
 from .chronicle import Chronicle
+from .errands import Errands
 from .fencing import Fencing
 from .ownership import Ownership
 from .sender import Sender
@@ -33,6 +47,7 @@ class Execution:
         ownership: Ownership,
         fencing: Fencing,
         chronicle: Chronicle,
+        errands: Errands,
         running: Callable[[], Configuration | None],
     ) -> None:
         self._engine = engine
@@ -40,7 +55,10 @@ class Execution:
         self._ownership = ownership
         self._fencing = fencing
         self._chronicle = chronicle
+        self._errands = errands
         self._running = running
+        self.observers: set[Callable[[Transition], None]] = set()
+        """Are told of each change of state, in the middle of a round."""
         self._ran_at = boottime()
 
     def handle(self, event: Event) -> None:
@@ -58,6 +76,8 @@ class Execution:
                     else:
                         pending = deque(self._reconsider([action, *pending], now))
                     self._ran_at = now
+                case Probe():
+                    pending.extend(self._probe(action))
                 case Take():
                     self._ownership.take(action.interface, action.addresses)
                 case Release():
@@ -66,6 +86,8 @@ class Execution:
                     self._fencing.close(action.interface)
                 case Announce():
                     self._announce(action)
+                case Prepare():
+                    self._errands.prepare(action)
                 case SetMask():
                     pass  # for a balancer
                 case Transition() | Notice() | Drop():
@@ -94,6 +116,13 @@ class Execution:
                 self._chronicle.say(2, f"{action.interface}: the fence was closed for {late}: an advertisement came too late")
         return self._engine.handle(Sent(action.interface, action.vhid, action.family, error, unreached), boottime())
 
+    def _probe(self, action: Probe) -> list[Action]:
+        parameters = self._parameters(action.interface)
+        if parameters is None:
+            return []
+        error = self._sender.probe(action, parameters)
+        return self._engine.handle(Probed(action.interface, error), boottime())
+
     def _announce(self, action: Announce) -> None:
         interface = self._engine.interface(action.interface)
         if interface is not None:
@@ -103,8 +132,12 @@ class Execution:
         match action:
             case Transition():
                 self._chronicle.transition(action)
+                self._errands.transition(action, self._parameters(action.interface))
+                for observer in list(self.observers):
+                    observer(action)
             case Notice():
                 self._chronicle.notice(action, boottime())
+                self._errands.notice(action)
             case Drop():
                 self._chronicle.drop(action, boottime())
 

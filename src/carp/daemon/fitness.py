@@ -67,6 +67,8 @@ def _problems(parameters: InterfaceParameters, before: InterfaceParameters | Non
     moved = before is None or before.carpdev != carpdev
     if carpdev and parent is None and moved:
         yield f"{name}.carpdev: there is no interface {carpdev} on this host; it has {', '.join(sorted(host.by_name))}"
+    if parent is not None and moved and not any(parent.mac):
+        yield f"{name}.carpdev: {carpdev} is no Ethernet interface: CARP needs one that has a MAC address"
     if name in host.by_name and parameters.mac is not None:
         yield _taken(name)
     if parent is not None and parameters.mac is not None and (moved or before is None or before.mac != parameters.mac):

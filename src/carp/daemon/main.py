@@ -25,15 +25,18 @@ from ..linux.links import LinkTable
 from ..linux.netlink import Netlink
 from ..linux.privilege import missing_capabilities
 from ..linux.realtime import become_realtime
+from ..linux.service_manager import Notifier
 from . import origin
-from .administration import Administration, ChangeRefusedError
+from .administration import Administration
 from .api import Api
 from .chronicle import Chronicle, logger
 from .control import Control, SocketInUseError
 from .event_stream import Events
 from .fencing import Fencing, remove_left_filters
 from .fitness import Stock, host_problems
+from .handover import HandOver
 from .pacing import Turns
+from .refusals import ChangeRefusedError
 from .runtime import Runtime, StartError
 
 DEFAULT_SOCKET = Path("/run/carp/carpd.sock")
@@ -178,17 +181,22 @@ async def _serve(
     loop.add_signal_handler(signal.SIGHUP, reloads.put_nowait, None)
     turns = Turns()
     events = Events(turns)
-    runtime = Runtime(journal, Chronicle(configuration.log, events.publish), fencing)
+    notifier = Notifier.from_environment()
+    runtime = Runtime(journal, Chronicle(configuration.log, events.publish), fencing, notifier)
     administration = Administration(runtime, partial(origin.load, arguments, _host_view), journal.link_group, events.publish)
-    control = Control(socket_path, Api(runtime, administration, events, turns).routes())
+    handover = HandOver(runtime, journal.directory)
+    control = Control(socket_path, Api(runtime, administration, handover, events, turns).routes())
     reloader = None
     result = DONE
     try:
+        handover.begin()
         await runtime.start(configuration)
         await control.start()
         count = len(configuration.host.interfaces)
-        logger.info("started: %d carp interface(s) of %s", count, origin.describe(arguments, configuration))
-        reloader = asyncio.create_task(_reload_when_told(reloads, administration))
+        started = f"{count} carp interface(s) of {origin.describe(arguments, configuration)}"
+        logger.info("started: %s", started)
+        notifier.ready(started)
+        reloader = asyncio.create_task(_reload_when_told(reloads, administration, notifier))
         await stopping.wait()
     except StartError as error:
         for problem in error.problems:
@@ -198,21 +206,26 @@ async def _serve(
         logger.error("cannot start: %s", error)
         result = FAILED
     finally:
+        notifier.stopping()
         administration.close()
         if reloader is not None:
             reloader.cancel()
         await runtime.stop()
         await control.stop()
+        notifier.close()
         logger.info("stopped")
     return result
 
 
-async def _reload_when_told(reloads: asyncio.Queue[None], administration: Administration) -> None:
+async def _reload_when_told(reloads: asyncio.Queue[None], administration: Administration, notifier: Notifier) -> None:
     while True:
         await reloads.get()
+        notifier.reloading()
         try:
             await administration.reload()
         except ChangeRefusedError:
             pass  # the log has the reasons
         except Exception:
             logger.exception("the reload failed")
+        finally:
+            notifier.ready("reloaded")

@@ -56,6 +56,9 @@ def load(arguments: argparse.Namespace, view: View) -> Configuration:
         files = bsd_files.read_files(_boot_files_of_the_host())
         if files.changes:
             return from_boot_files(files, view)
+        what = "does not exist, and no boot file in /etc is about carp"
+        hint = "to begin with nothing, and to use carp ifconfig, a file with an empty table [global] is enough"
+        raise ConfigError((Problem(str(DEFAULT_PATH), fault=what, hint=hint),))
     return load_file(DEFAULT_PATH)
 
 

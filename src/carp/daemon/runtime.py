@@ -8,7 +8,7 @@ import asyncio
 import errno
 import gc
 import random
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 
 from ..config.load import Configuration
@@ -21,12 +21,17 @@ from ..linux.netlink import Monitor, OverflowedError
 from ..linux.packet_socket import PacketSocket
 from ..linux.raw_socket import RawSocket
 from ..linux.rtnetlink import filter_index
+from ..linux.service_manager import Notifier
 from ..linux.worker import Urgency, Worker
+from ..protocol.actions import (
+    Transition,
+)
 from ..protocol.engine import Engine
-from ..protocol.events import Configured, Due, Event, Shutdown, TakeFailed
-from ..protocol.parameters import HostParameters, InterfaceParameters
-from ..protocol.values import Family, Instant
+from ..protocol.events import Configured, Due, Event, Shutdown, TakeFailed, Taken
+from ..protocol.parameters import HostParameters, InterfaceParameters, LinkAddress
+from ..protocol.values import NANOSECONDS_PER_SECOND, Family, Instant
 from .chronicle import Chronicle
+from .errands import Errands
 from .execution import Execution
 from .fencing import Fencing
 from .hardware import Hardware, Port
@@ -51,14 +56,16 @@ class StartError(Exception):
 class Runtime:
     """One running daemon."""
 
-    def __init__(self, journal: Journal, chronicle: Chronicle, fencing: Fencing) -> None:
+    def __init__(self, journal: Journal, chronicle: Chronicle, fencing: Fencing, notifier: Notifier) -> None:
         self.chronicle = chronicle
         self.fencing = fencing
         self.started_at = boottime()
+        self._notifier = notifier
+        self._feed_at: Instant | None = None
         self.engine = Engine(journal.reserve_counter(), random.Random())  # noqa: S311
         self.worker = Worker()
         self._table = LinkTable()
-        self.ownership = Ownership(self.worker, self._table, self.handle, fencing.is_fenced)
+        self.ownership = Ownership(self.worker, self._table, self._on_ownership, fencing.is_fenced)
         keeper = sysctl.Keeper()
         self.hardware = Hardware(self.worker, journal, self.ownership, self._table, fencing, keeper, self._watch, self._unwatch)
         self._raw: dict[Family, RawSocket] = {}
@@ -68,10 +75,15 @@ class Runtime:
             self.worker, self._table, self.ownership, fencing, keeper, chronicle, self._on_link_change, self._remake
         )
         self.configuration: Configuration | None = None
-        self._execution = Execution(self.engine, self._sender, self.ownership, fencing, chronicle, lambda: self.configuration)
+        self._host = HostParameters()
+        """That of `configuration` as it is on this host."""
         self._timer = Timer()
         self._monitor = Monitor()
         self._loop = asyncio.get_running_loop()
+        self.errands = Errands(self.engine, self.handle, self._loop.call_later)
+        self._execution = Execution(
+            self.engine, self._sender, self.ownership, fencing, chronicle, self.errands, lambda: self.configuration
+        )
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._reported: list[str] = []
@@ -89,11 +101,14 @@ class Runtime:
         self._loop.add_reader(self._monitor.fileno(), self._on_link_change)
         self._open_raw_sockets()
         async with self._changing:
-            problems = await self.hardware.settle(configuration.host.interfaces, configuration.drafts)
+            host = self._resolved(configuration.host)
+            problems = await self.hardware.settle(host.interfaces, configuration.drafts)
             if problems:
                 raise StartError(problems)
-            self._adopt(configuration)
+            self.errands.begin(configuration)
+            self._adopt(configuration, host)
         self._reconciler.start()
+        self._feed()
         # What lives now lives for good: the collector need not look at it in the middle of a takeover.
         gc.collect()
         gc.freeze()
@@ -101,17 +116,17 @@ class Runtime:
     async def reconfigure(self, configuration: Configuration) -> list[str]:
         """Change to another configuration that was checked; only what differs is touched. Return what went wrong."""
         async with self._changing:
-            former = self.configuration.host if self.configuration is not None else HostParameters()
+            former, host = self._host, self._resolved(configuration.host)
             former_drafts = set(self.configuration.drafts if self.configuration is not None else ())
-            wanted = {parameters.name: parameters for parameters in configuration.host.interfaces}
+            wanted = {parameters.name: parameters for parameters in host.interfaces}
             # What changes its link is taken away first, as if it had been removed, and then made anew.
             survivors = tuple(one for one in former.interfaces if one.name in wanted and _same_link(one, wanted[one.name]))
             if len(survivors) < len(former.interfaces):
                 self.handle(Configured(replace(former, interfaces=survivors)))
                 kept = former_drafts.intersection(configuration.drafts)
                 await self.hardware.settle(survivors, kept)
-            problems = await self._settle(configuration)
-            self._adopt(configuration)
+            problems = await self._settle(host, configuration.drafts)
+            self._adopt(configuration, host)
             return problems
 
     async def stop(self) -> None:
@@ -119,6 +134,7 @@ class Runtime:
         self._stopping = True
         self.handle(Shutdown())
         self._reconciler.stop()
+        errands_over = self._loop.create_task(self.errands.stop())
         self._loop.remove_reader(self._timer.fileno())
         self._loop.remove_reader(self._monitor.fileno())
         # Deleting links holds the kernel's lock: whoever takes over first has it first.
@@ -126,6 +142,7 @@ class Runtime:
         # A change under way would go on to make links when all are gone.
         async with self._changing:
             await self.hardware.undo()
+        await errands_over
         for raw in self._raw.values():
             self._loop.remove_reader(raw.fileno())
             raw.close()
@@ -133,23 +150,45 @@ class Runtime:
         self._timer.close()
         self._monitor.close()
 
+    @property
+    def observers(self) -> set[Callable[[Transition], None]]:
+        """Those who are told of each change of state, in the middle of a round."""
+        return self._execution.observers
+
     def handle(self, event: Event) -> None:
         """Give the engine an event and carry out its answer."""
         self._execution.handle(event)
-        self._timer.set(self.engine.next_deadline())
+        self._set_timer()
+
+    def _on_ownership(self, event: Event) -> None:
+        self.handle(event)
+        if isinstance(event, Taken):
+            self.errands.addresses_live(event.interface)
 
     def live_addresses(self, name: str) -> list[str]:
         """List the addresses of a carp interface that are set on this host now."""
         link = self.ownership.links.get(name)
         return [] if link is None else sorted(str(address) for address in link.live.copy())
 
-    def _adopt(self, configuration: Configuration) -> None:
-        self.configuration = configuration
+    def _resolved(self, host: HostParameters) -> HostParameters:
+        """Take a MAC that is spelled out and the parent's own for what it is: no link of its own can have it."""
+
+        def resolved(one: InterfaceParameters) -> InterfaceParameters:
+            link = self._table.by_name(one.carpdev)
+            is_parents = link is not None and one.lladdr == link.mac
+            return replace(one, lladdr=LinkAddress.PARENT) if is_parents else one
+
+        return replace(host, interfaces=tuple(map(resolved, host.interfaces)))
+
+    def _adopt(self, configuration: Configuration, host: HostParameters) -> None:
+        self.configuration, self._host = configuration, host
         self.chronicle.level = configuration.log
         self._sender.forget_headers()
         for name in _parents_of(configuration):
             self.handle(self.hardware.describe_parent(name))
-        self.handle(Configured(configuration.host))
+        self.errands.expect(configuration)
+        self.handle(Configured(host))
+        self.errands.adopt(configuration)
 
     def _open_raw_sockets(self) -> None:
         for family in Family:
@@ -182,6 +221,8 @@ class Runtime:
         if armed is not None:
             self.lateness.note(max(0, boottime() - armed))
         self._round(None)
+        if self._feed_at is not None and self._feed_at <= boottime():
+            self._feed()
 
     def _round(self, readable: PacketSocket | RawSocket | None) -> None:
         # A due advertisement never waits for reading.
@@ -196,7 +237,19 @@ class Runtime:
             self._execution.handle(Due(read_until))
         elif readable is not None:
             self._drain(readable)
-        self._timer.set(self.engine.next_deadline())
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        due = [at for at in (self.engine.next_deadline(), self._feed_at) if at is not None]
+        self._timer.set(min(due, default=None))
+
+    def _feed(self) -> None:
+        """Tell the service manager that rounds are run: only the protocol's own timer leads here."""
+        interval_s = self._notifier.watchdog_interval_s
+        if interval_s is not None:
+            self._notifier.watchdog()
+            self._feed_at = Instant(boottime() + round(interval_s * NANOSECONDS_PER_SECOND))
+            self._set_timer()
 
     def _drain(self, socket: PacketSocket | RawSocket) -> Instant:
         """Read a bounded number of packets; return the moment up to which all were read."""
@@ -262,20 +315,20 @@ class Runtime:
         async with self._changing:
             if self.configuration is None or self._stopping:
                 return
-            self._report_problems(await self._settle(self.configuration))
+            self._report_problems(await self._settle(self._host, self.configuration.drafts))
             for name in self.hardware.ports:
                 self.handle(self.hardware.describe_parent(name))
 
-    async def _settle(self, configuration: Configuration) -> list[str]:
+    async def _settle(self, host: HostParameters, drafts: Iterable[str]) -> list[str]:
         """Bring the kernel's objects to what is wanted; a MASTER whose link cannot be made yields, and it is tried again."""
         before = set(self.ownership.links)
-        problems = await self.hardware.settle(configuration.host.interfaces, configuration.drafts)
+        problems = await self.hardware.settle(host.interfaces, drafts)
         for name in self.ownership.links.keys() - before:
             if wanted := self.ownership.wanted(name):
                 self.ownership.take(name, wanted)
         missing = [
             parameters.name
-            for parameters in configuration.host.interfaces
+            for parameters in host.interfaces
             if parameters.name not in self.ownership.links and parameters.carpdev in self.hardware.ports
         ]
         for name in missing:

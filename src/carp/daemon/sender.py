@@ -5,10 +5,11 @@ from collections.abc import Mapping
 
 from ..linux import sysctl
 from ..linux.announce import announcements
+from ..linux.inquiry import inquiry
 from ..linux.links import LinkTable
 from ..linux.packet_socket import ethernet_header
 from ..linux.raw_socket import RawSocket
-from ..protocol.actions import Announce, Send
+from ..protocol.actions import Announce, Probe, Send
 from ..protocol.packet import destination_of
 from ..protocol.parameters import InterfaceParameters, LinkAddress
 from ..protocol.values import Family, virtual_mac
@@ -62,6 +63,13 @@ class Sender:
         for address in action.addresses:
             for frame in announcements(address.ip, mac, router=router):
                 port.socket.send(frame)
+
+    def probe(self, action: Probe, parameters: InterfaceParameters) -> int | None:
+        """Ask for a neighbour from the parent's own MAC; return the errno if it could not be sent."""
+        port, link = self._ports.get(parameters.carpdev), self._table.by_name(parameters.carpdev)
+        if port is None or link is None:
+            return errno.ENODEV
+        return port.socket.send(inquiry(action.target, link.mac, action.source))
 
     def _header(self, send: Send, parameters: InterfaceParameters) -> bytes:
         key = (send.interface, send.vhid, send.family)

@@ -15,16 +15,16 @@ from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ..config.load import interface_parameters
-from ..config.model import RunningTable
+from ..config.load import draft_parameters
 from ..config.words import carp_number
 from ..linux.clock import boottime
 from ..protocol.demotion import Demotion
-from ..protocol.interface import CarpInterface, Refused
+from ..protocol.interface import CarpInterface
 from ..protocol.parameters import InterfaceParameters, LinkAddress
 from ..protocol.statistics import Statistics
 from ..protocol.values import NANOSECONDS_PER_SECOND, Family, Instant, State, mac_text, virtual_mac
 from ..protocol.vhost import VirtualHost
+from ..protocol.vigilance import Refused
 from .runtime import Runtime
 
 VERSION = 1
@@ -51,8 +51,12 @@ _written: WeakKeyDictionary[CarpInterface, _Configured] = WeakKeyDictionary()
 def document(runtime: Runtime) -> Document:
     """Describe the whole daemon."""
     interfaces = [one for name in names(runtime) if (one := describe(runtime, name)) is not None]
-    demotions = [_demotion(fact, boottime()) for fact in runtime.engine.host.demotions]
-    return {**_head(runtime), "interfaces": interfaces, "demotions": demotions, **_tail(runtime)}
+    return {**_head(runtime), "interfaces": interfaces, "demotions": demotions(runtime), **_tail(runtime)}
+
+
+def demotions(runtime: Runtime) -> list[Document]:
+    """Describe every reason that holds."""
+    return [_demotion(fact, boottime()) for fact in runtime.engine.host.demotions]
 
 
 def pieces(runtime: Runtime) -> Iterator[bytes]:
@@ -106,8 +110,7 @@ def _find(runtime: Runtime, name: str) -> CarpInterface | None:
     """Find a carp interface; one without a vhid, which the engine does not know, is made to be looked at."""
     if name not in _drafts(runtime) or runtime.configuration is None:
         return runtime.engine.interface(name)
-    table = RunningTable.model_validate(runtime.configuration.document.get(name, {}))
-    return CarpInterface(interface_parameters(name, table), runtime.engine.host, boottime())
+    return CarpInterface(draft_parameters(runtime.configuration, name), runtime.engine.host, boottime())
 
 
 def _head(runtime: Runtime) -> Document:
@@ -124,7 +127,7 @@ def _head(runtime: Runtime) -> Document:
 
 
 def _tail(runtime: Runtime) -> Document:
-    return {"statistics": _statistics(runtime.engine.statistics)}
+    return {"tracks": runtime.errands.describe(), "statistics": _statistics(runtime.engine.statistics)}
 
 
 def _interface_pieces(runtime: Runtime, interface: CarpInterface) -> Iterator[bytes]:
@@ -168,8 +171,8 @@ def _changing(runtime: Runtime, interface: CarpInterface) -> Document:
     parent = interface.parent
     lladdr = parameters.lladdr
     mac = parent.mac if lladdr is LinkAddress.PARENT else parameters.mac or virtual_mac(parameters.leader.vhid)
-    claim = interface.last_claim
-    demotions = islice(runtime.engine.host.demotions.walk(parameters.groups), _MOST_DEMOTIONS)
+    claim = interface.vigilance.last_claim
+    reasons = islice(runtime.engine.host.demotions.walk(interface.demotion_groups), _MOST_DEMOTIONS)
     configuration = runtime.configuration
     table = {} if configuration is None else configuration.document.get(parameters.name, {})
     return {
@@ -183,7 +186,8 @@ def _changing(runtime: Runtime, interface: CarpInterface) -> Document:
         "preempt": interface.preempt,
         "balancing": table.get("balancing", "none"),
         "demote": interface.demote,
-        "demotions": [_demotion(fact, now) for fact in demotions],
+        "demotions": [_demotion(fact, now) for fact in reasons],
+        "held_back": interface.held_back,
         "fence": runtime.fencing.describe(parameters.name, now),
         "claim": None
         if claim is None
@@ -199,6 +203,7 @@ def _demotion(fact: Demotion, now: Instant) -> Document:
         "amount": fact.amount,
         "groups": sorted(fact.groups),
         "owner": fact.owner,
+        "detail": fact.detail,
         "for_s": _seconds(now - fact.since),
         "ends_in_s": None if fact.until is None else _seconds(fact.until - now),
     }
@@ -229,7 +234,7 @@ def _node(interface: CarpInterface, vhost: VirtualHost) -> Document:
             "this_host_stayed": vhost.rivalry.stayed,
         },
         "digest_grace": vhost.authenticator.in_grace(now),
-        "warnings": _warnings(vhost, interface.last_refused, now),
+        "warnings": _warnings(vhost, interface.vigilance.last_refused, now),
     }
 
 

@@ -46,8 +46,10 @@ class StampConverter:
     def begin_drain(self) -> Instant:
         """Read both clocks; return the moment up to which an empty socket has been read."""
         self._previous, self._former_offset_ns = self._now, self._offset_ns
+        # Whatever comes between both readings makes packets look younger, never older.
+        wall = time.time_ns()
         self._now = boottime()
-        self._offset_ns = self._now - time.time_ns()
+        self._offset_ns = self._now - wall
         return self._now
 
     def convert(self, stamp_ns: int) -> Instant:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .packet import DropReason
-from .values import Family, InterfaceAddress, State
+from .values import Address, Family, InterfaceAddress, State
 
 
 class Reason(Enum):
@@ -33,6 +33,7 @@ class Note(Enum):
     CLAIMED = "another host claims an address"
     FAMILY_SILENT = "one address family is silent"
     FAMILY_HEARD = "the silent address family is heard again"
+    REASSERTED = "said again that this host is MASTER"
     DEMOTED = "demotion changed"
     SEND_FAILED = "advertisement could not be sent"
 
@@ -64,6 +65,26 @@ class CloseFence:
     """Let nothing pass through the carp interface, nor from or to its addresses, from now on."""
 
     interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Run the pre-master stage, which ends before the addresses are taken; answer with Prepared, in time and always."""
+
+    interface: str
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Ask who has this address, by ARP or neighbour solicitation from the parent's own MAC; answer with Probed.
+
+    It is not about the address: it shows whether the parent sends at all. `source` is packed, zeros where the parent has none.
+    """
+
+    interface: str
+    target: Address
+    source: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,4 +152,4 @@ class Notice:
     source: bytes = b""
 
 
-Action = Send | CloseFence | Take | Release | Announce | SetMask | Drop | Transition | Notice
+Action = Send | CloseFence | Prepare | Probe | Take | Release | Announce | SetMask | Drop | Transition | Notice

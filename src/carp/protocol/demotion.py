@@ -12,11 +12,21 @@ from .values import Instant
 
 MAX_DEMOTE = 255
 """What fits into the demote byte."""
+EVERY_INTERFACE = "all"
+"""The group that every carp interface is in, besides the one of its own name."""
+
+
+def groups_of(name: str, groups: Iterable[str]) -> tuple[str, ...]:
+    """Return all groups whose reasons demote a carp interface of this name with these configured groups."""
+    return (*groups, name, EVERY_INTERFACE)
 
 
 @dataclass(frozen=True, slots=True)
 class Demotion:
-    """One reason: it demotes every carp interface that is in one of `groups` by `amount`, until `until` if that is set."""
+    """One reason: it demotes every carp interface that is in one of `groups` by `amount`, until `until` if that is set.
+
+    `owner` is who set it, `detail` what else people should know.
+    """
 
     name: str
     amount: int
@@ -24,6 +34,7 @@ class Demotion:
     owner: str
     since: Instant
     until: Instant | None = None
+    detail: str = ""
 
 
 class Demotions:

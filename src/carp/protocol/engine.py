@@ -19,8 +19,11 @@ from .events import (
     Due,
     Event,
     Forced,
+    HeldBack,
     PacketArrived,
     ParentChanged,
+    Prepared,
+    Probed,
     Sent,
     Shutdown,
     Stalled,
@@ -82,7 +85,7 @@ class Engine:
     def next_deadline(self) -> Instant | None:
         """Tell when something is due next, or None; it may lie in the past."""
         timers = self._timers
-        schedules = (timers.advertise, timers.yield_over, timers.master_down, timers.announce)
+        schedules = (timers.advertise, timers.yield_over, timers.master_down, timers.announce, timers.probe)
         moments = (*(schedule.next() for schedule in schedules), self._host.demotions.next_expiry())
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -206,6 +209,8 @@ class Engine:
             self._expire(vhost, Input.YIELD_OVER, deadline, round_)
         for vhost, deadline in self._timers.master_down.pop_due(min(round_.now, event.read_until)):
             self._expire(vhost, Input.MASTER_DOWN, deadline, round_)
+        for vhost, _ in self._timers.probe.pop_due(round_.now):
+            self._home[vhost].probe(round_)
         if self._host.demotions.expire(round_.now):
             self._settle_demotions(round_)
 
@@ -245,6 +250,22 @@ class Engine:
             interface.taken(event.error if isinstance(event, TakeFailed) else None, round_)
             self._settle_demotions(round_)
 
+    def _probed(self, event: Probed, round_: Round) -> None:
+        interface = self._interfaces.get(event.interface)
+        if interface is not None:
+            interface.probe_result(event.error is not None, round_)
+            self._settle_demotions(round_)
+
+    def _prepared(self, event: Prepared, round_: Round) -> None:
+        interface = self._interfaces.get(event.interface)
+        if interface is not None:
+            interface.prepared(event.serial, round_)
+
+    def _held_back(self, event: HeldBack, _round: Round) -> None:
+        interface = self._interfaces.get(event.interface)
+        if interface is not None:
+            interface.held_back = event.held
+
     def _forced(self, event: Forced, round_: Round) -> None:
         """Force every virtual host, if the leader is in another state: it is the one that is compared (PROTOCOL.md 4.7)."""
         interface = self._interfaces.get(event.interface)
@@ -280,7 +301,7 @@ class Engine:
             if count == former:
                 continue
             self._demote_counts[name] = count
-            names = ", ".join(fact.name for fact in self._host.demotions.holding(interface.parameters.groups))
+            names = ", ".join(fact.name for fact in self._host.demotions.holding(interface.demotion_groups))
             detail = f"{former} -> {count}" + (f" ({names})" if names else "")
             round_.actions.append(Notice(name, None, Note.DEMOTED, detail))
             interface.readvertise(round_)
@@ -304,6 +325,9 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     Sent: Engine._sent,
     Taken: Engine._taken,
     TakeFailed: Engine._taken,
+    Probed: Engine._probed,
+    Prepared: Engine._prepared,
+    HeldBack: Engine._held_back,
     Forced: Engine._forced,
     Stalled: Engine._stalled,
     DemotionStarted: Engine._demotion_started,

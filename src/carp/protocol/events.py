@@ -91,6 +91,30 @@ class TakeFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Probed:
+    """The answer to a Probe: it was sent, or not, with `error` as the errno."""
+
+    interface: str
+    error: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The pre-master stage that the action Prepare of this serial asked for is over: done, failed, or out of time."""
+
+    interface: str
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """A carp interface was handed over by hand: it preempts nobody until it is MASTER again, or `held` is False."""
+
+    interface: str
+    held: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Forced:
     """An administrator forces a state, as `ifconfig carp0 state backup` does."""
 
@@ -133,6 +157,9 @@ Event = (
     | Sent
     | Taken
     | TakeFailed
+    | Probed
+    | Prepared
+    | HeldBack
     | Forced
     | Stalled
     | DemotionStarted

@@ -8,8 +8,12 @@ from .sending import SendErrors
 from .values import NANOSECONDS_PER_SECOND, Instant
 
 OWNER = "carpd"
-SEND_ERROR_DEMOTION_NS = 60 * NANOSECONDS_PER_SECOND
-"""A BACKUP sends nothing and so cannot see its sends succeed again: the demotion ends by itself (PROTOCOL.md 11.3)."""
+PROBE_EVERY_NS = 1 * NANOSECONDS_PER_SECOND
+"""How often an interface that is no MASTER tries whether it could send again (PROTOCOL.md 11.3)."""
+RELAPSE_NS = 60 * NANOSECONDS_PER_SECOND
+FIRST_HOLD_NS, LONGEST_HOLD_NS = 8 * NANOSECONDS_PER_SECOND, 600 * NANOSECONDS_PER_SECOND
+"""Where only advertisements fail, probes do not show it, and this host would take over again and again: after a relapse no
+success counts for a while, twice as long each time."""
 TAKE_FAILED_DEMOTION_NS = 60 * NANOSECONDS_PER_SECOND
 
 
@@ -26,13 +30,21 @@ class Health:
 
     def __init__(self, parameters: InterfaceParameters, demotions: Demotions) -> None:
         self._name = parameters.name
-        self._groups = frozenset(parameters.groups)
+        self._groups = _demoted_by(parameters)
         self._demotions = demotions
         self._send_errors = SendErrors(len(parameters.nodes))
+        self._failing_since: Instant | None = None
+        self._recovered_at: Instant | None = None
+        self._hold_ns = 0
+
+    @property
+    def sends_fail(self) -> bool:
+        """Whether so many sends in a row failed that it demotes, and not enough good ones came since."""
+        return self._failing_since is not None
 
     def follow(self, parameters: InterfaceParameters, host: HostParameters) -> None:
         """Let what is wrong demote the groups as they are now, by what it counts now."""
-        self._groups = frozenset(parameters.groups)
+        self._groups = _demoted_by(parameters)
         for trouble in Trouble:
             fact = self._demotions.find(self._fact(trouble))
             if fact is not None:
@@ -46,12 +58,24 @@ class Health:
             self._demote(Trouble.CARPDEV, _amount(Trouble.CARPDEV, host), now, None)
 
     def sent(self, *, error: bool, host: HostParameters, now: Instant) -> None:
-        """An advertisement was sent or not: enough failures in a row demote, enough good ones end that (PROTOCOL.md 3.8)."""
-        if error and self._send_errors.failed():
-            until = Instant(now + SEND_ERROR_DEMOTION_NS)
-            self._demote(Trouble.SEND_ERRORS, _amount(Trouble.SEND_ERRORS, host), now, until)
-        elif not error and self._send_errors.succeeded():
+        """Something was sent or not: enough failures in a row demote, enough good ones end that (PROTOCOL.md 3.8)."""
+        if error:
+            if self._send_errors.failed() and self._failing_since is None:
+                self._failing_since = now
+                relapsed = self._recovered_at is not None and now - self._recovered_at < RELAPSE_NS
+                self._hold_ns = min(max(2 * self._hold_ns, FIRST_HOLD_NS), LONGEST_HOLD_NS) if relapsed else 0
+                self._demote(Trouble.SEND_ERRORS, _amount(Trouble.SEND_ERRORS, host), now, None)
+        elif self._failing_since is None:
+            self._send_errors.succeeded()
+        elif now - self._failing_since >= self._hold_ns and self._send_errors.succeeded():
+            self._failing_since, self._recovered_at = None, now
             self._demotions.remove(self._fact(Trouble.SEND_ERRORS))
+
+    def sends_elsewhere(self, parameters: InterfaceParameters) -> None:
+        """Advertisements go another way from now on: what failed on the former one counts no more."""
+        self._send_errors = SendErrors(len(parameters.nodes))
+        self._failing_since = None
+        self._demotions.remove(self._fact(Trouble.SEND_ERRORS))
 
     def taken(self, *, error: bool, host: HostParameters, now: Instant) -> None:
         """The addresses were taken or not."""
@@ -75,6 +99,11 @@ class Health:
             self._demotions.remove(wanted.name)
         elif wanted != self._demotions.find(wanted.name):
             self._demotions.add(wanted)
+
+
+def _demoted_by(parameters: InterfaceParameters) -> frozenset[str]:
+    """Return the groups that suffer from what is wrong with an interface; without any it suffers alone."""
+    return frozenset(parameters.groups or (parameters.name,))
 
 
 def _amount(trouble: Trouble, host: HostParameters) -> int:

@@ -4,21 +4,23 @@ Each virtual host holds its own election. The leader, the one with the lowest vh
 several virtual hosts the mask tells a balancer which of them are MASTER here.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
+from ipaddress import ip_address
 
 from . import election
-from .actions import Announce, CloseFence, Note, Notice, Release, SetMask, Take, Transition
+from .actions import Announce, CloseFence, Note, Notice, Prepare, Probe, Release, SetMask, Take, Transition
 from .advertising import advertise
 from .auth import Authenticator, DigestSet
+from .demotion import groups_of
 from .dialect import CounterRule
-from .health import Health
+from .health import PROBE_EVERY_NS, Health
 from .host import Host, Parent, Round
 from .interval import election_interval_ns
 from .packet import Advertisement, Datagram, DropReason
 from .parameters import InterfaceParameters
 from .paths import Paths
 from .statistics import Statistics
-from .table import NO_ONE, NOT_ASKED, Effect, Heard, Input, Standing
+from .table import NO_ONE, NOT_ASKED, Effect, Heard, Input, Standing, would_preempt
 from .values import (
     NANOSECONDS_PER_MILLISECOND,
     NANOSECONDS_PER_SECOND,
@@ -26,35 +28,16 @@ from .values import (
     Family,
     Instant,
     State,
-    mac_text,
+    family_of,
     virtual_mac,
 )
-from .vhost import KnownMaster, Rivalry, VirtualHost
+from .vhost import KnownMaster, Stage, VirtualHost
+from .vigilance import Vigilance
 
 ANNOUNCE_EVERY_NS = 60 * NANOSECONDS_PER_SECOND
 """Switches forget a MAC that was silent for 300 s, many sooner."""
 _REASSERTION_SPACING_NS = 25 * NANOSECONDS_PER_MILLISECOND
 """A flood of replays is answered this rarely."""
-_RIVAL_AFTER_NS = 100 * NANOSECONDS_PER_MILLISECOND
-_DEFEND_EVERY_NS = 10 * NANOSECONDS_PER_SECOND
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Who claimed an address of ours last, and when."""
-
-    address: Address
-    mac: bytes
-    at: Instant
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Where the last advertisement with a wrong digest came from, and when."""
-
-    vhid: int
-    source: bytes
-    at: Instant
 
 
 class CarpInterface:
@@ -64,9 +47,9 @@ class CarpInterface:
         self.parameters = parameters
         self.statistics = Statistics()
         self._host = host
-        self.last_claim: Claim | None = None
-        self.last_refused: Refused | None = None
-        self._defended_at: Instant | None = None
+        self.vigilance = Vigilance(parameters.name, self.statistics, host)
+        self.held_back = False
+        """Whether it was handed over by hand and so preempts nobody."""
         self.paths = Paths(parameters, self.parent)
         self._health = Health(parameters, host.demotions)
         self.vhosts = [
@@ -92,7 +75,12 @@ class CarpInterface:
     @property
     def demote(self) -> int:
         """The demote count, 0..255."""
-        return self._host.demotions.count(self.parameters.groups)
+        return self._host.demotions.count(self.demotion_groups)
+
+    @property
+    def demotion_groups(self) -> tuple[str, ...]:
+        """The groups whose reasons demote it."""
+        return groups_of(self.name, self.parameters.groups)
 
     @property
     def preempt(self) -> bool:
@@ -137,6 +125,7 @@ class CarpInterface:
     def forget(self) -> None:
         """Leave nothing behind: the interface is gone."""
         self._health.forget()
+        self._host.timers.probe.clear(self.leader)
         for vhost in self.vhosts:
             vhost.forget()
 
@@ -152,13 +141,14 @@ class CarpInterface:
         if (former.key, former.addresses) != (parameters.key, parameters.addresses):
             for vhost in self.vhosts:
                 vhost.authenticator.replace(self._digests(vhost.vhid), round_.now, parameters.digest_grace_ns)
-            owns = self.leader.state is State.MASTER and not self.leader.waits_for_yield
-            if parameters.addresses and former.addresses != parameters.addresses and owns:
+            if parameters.addresses and former.addresses != parameters.addresses and self.leader.serves:
                 round_.actions.append(Take(self.name, parameters.addresses))
         for vhost, node in zip(self.vhosts, parameters.nodes, strict=True):
             vhost.node = node
         self.paths = Paths(parameters, self.parent)
         self._health.follow(parameters, self._host.parameters)
+        if former.peers != parameters.peers:
+            self._health.sends_elsewhere(parameters)
         self._retime()
         self.check_readiness(round_)
         intervals_changed = (former.advbase, former.nodes) != (parameters.advbase, parameters.nodes)
@@ -184,7 +174,7 @@ class CarpInterface:
         family, source = datagram.family, datagram.source
         if not vhost.authenticator.verify(heard.counter, heard.digest, round_.now):
             self.statistics.dropped[DropReason.BAD_DIGEST] += 1
-            self.last_refused = Refused(vhost.vhid, source, arrival)
+            self.vigilance.refused(vhost, source, arrival)
             return DropReason.BAD_DIGEST
         if heard.counter in vhost.sent_counters and self.paths.is_own(family, source):
             self.statistics.dropped[DropReason.ECHO] += 1
@@ -203,11 +193,9 @@ class CarpInterface:
         vhost.known_masters[family] = KnownMaster(source, heard.advbase, heard.advskew, heard.demote, arrival)
         former, since = vhost.state, vhost.since
         self.run(vhost, Input.ADVERTISEMENT, round_, other, source=source, family=family, arrival=arrival)
-        # What the former MASTER sent before it heard us is still on its way for a moment.
-        settled = arrival - since >= _RIVAL_AFTER_NS
-        if former is State.MASTER and settled and not heard.is_bow_out:
-            self._note_rival(vhost, heard, source, round_)
-        self._watch_families(vhost, family, arrival, round_)
+        if former is State.MASTER and not heard.is_bow_out:
+            self.vigilance.rival(vhost, heard, source, since, arrival, round_)
+        self.vigilance.family_heard(vhost, family, arrival, round_)
         return None
 
     def run(
@@ -224,10 +212,11 @@ class CarpInterface:
     ) -> None:
         """Give a virtual host an input and carry out what the table says."""
         # Only an advertisement makes the table ask who is better.
-        own = NOT_ASKED if heard is NO_ONE else self._standing(vhost)
+        own = NOT_ASKED if heard is NO_ONE else self._standing(vhost, heard, round_.now)
         row, former = vhost.step(input_, own, round_.now, heard, detail)
         if row.reason is not None:
             if vhost.state is State.MASTER:
+                self.held_back = False
                 self.statistics.became_master += 1
                 self._host.statistics.became_master += 1
             round_.actions.append(Transition(self.name, vhost.vhid, former, vhost.state, row.reason, detail, source))
@@ -249,15 +238,60 @@ class CarpInterface:
             return max(gap_ns, now - vhost.advertised_at) >= vhost.patience.holds_ns
         return gap_ns >= vhost.timing.master_down_ns
 
-    def _standing(self, vhost: VirtualHost) -> Standing:
-        return election.standing(self.parameters, vhost.node.advskew, self.demote, preempt=self.preempt)
+    def _standing(self, vhost: VirtualHost, heard: Heard, now: Instant) -> Standing:
+        """Return this host's side of an election; a preemption may have to wait for its delay, and for the stage before it."""
+        preempt = self.preempt and not self.held_back
+        own = election.standing(self.parameters, vhost.node.advskew, self.demote, preempt=preempt)
+        if vhost.state is not State.BACKUP:
+            return own
+        if not preempt or not would_preempt(own, heard):
+            vhost.preemptable_since = None
+        elif vhost.preemptable_since is None:
+            vhost.preemptable_since = now
+        since = vhost.preemptable_since
+        return replace(
+            own,
+            preempt=since is not None and now - since >= self.parameters.preempt_delay_ns,
+            unprepared=self._has_stage(vhost) and vhost.stage is not Stage.DONE,
+            cannot_take=vhost.take_failed_at is not None and now - vhost.take_failed_at < vhost.timing.master_down_ns,
+        )
+
+    def _has_stage(self, vhost: VirtualHost) -> bool:
+        return self.parameters.pre_master and vhost is self.leader
+
+    def prepared(self, serial: int, round_: Round) -> None:
+        """The pre-master stage of this serial is over."""
+        if self.leader.stage is Stage.RUNNING and self.leader.stage_serial == serial:
+            self.run(self.leader, Input.PREPARED, round_)
 
     def send_result(self, error: bool, round_: Round) -> None:
         """Count a send."""
         if error:
             self.statistics.send_errors += 1
             self._host.statistics.send_errors += 1
+        self.probe_result(error, round_)
+
+    def probe_result(self, error: bool, round_: Round) -> None:
+        """Learn whether the parent sends; while it does not, it is tried again and again."""
         self._health.sent(error=error, host=self._host.parameters, now=round_.now)
+        probes = self._host.timers.probe
+        if self._health.sends_fail and probes.get(self.leader) is None:
+            probes.set(self.leader, Instant(round_.now + PROBE_EVERY_NS))
+
+    def probe(self, round_: Round) -> None:
+        """Try whether the parent sends again; a MASTER learns that from its advertisements."""
+        if not self._health.sends_fail:
+            return
+        self._host.timers.probe.set(self.leader, Instant(round_.now + PROBE_EVERY_NS))
+        if any(vhost.state is State.MASTER for vhost in self.vhosts) or not self.parent.works:
+            return
+        known = self.leader.known_master(round_.now)
+        target = ip_address(known.source) if known is not None and any(known.source) else None
+        if target is None and self.parameters.addresses:
+            target = self.parameters.addresses[0].ip
+        if target is not None:
+            source = self.parent.sources.get(family_of(target), bytes(len(target.packed)))
+            round_.actions.append(Probe(self.name, target, source))
 
     def taken(self, error: str | None, round_: Round) -> None:
         """The addresses are live, or `error` says why not: then this host is demoted and yields."""
@@ -265,6 +299,7 @@ class CarpInterface:
         if error is None:
             self.run(self.leader, Input.TAKEN, round_)
         else:
+            self.leader.take_failed_at = round_.now
             self.run(self.leader, Input.TAKE_FAILED, round_, detail=error)
 
     def _carry_out(self, effect: Effect, vhost: VirtualHost, round_: Round) -> None:
@@ -278,7 +313,9 @@ class CarpInterface:
             round_.actions.append(CloseFence(self.name))
         elif effect is Effect.REASSERT:
             self._reassert(vhost, round_)
-        elif effect is Effect.TAKE and owns:
+        elif effect is Effect.PREPARE or (effect is Effect.PREPARE_AND_TAKE and self._has_stage(vhost)):
+            self._prepare(vhost, round_)
+        elif effect in (Effect.TAKE, Effect.PREPARE_AND_TAKE) and owns:
             round_.actions.append(Take(self.name, self.parameters.addresses))
         elif effect is Effect.RELEASE and owns:
             round_.actions.append(Release(self.name))
@@ -289,6 +326,15 @@ class CarpInterface:
             effect is Effect.COUNT_ADVERTISEMENT and vhost.second_announcement_due() and owns
         ):
             round_.actions.append(Announce(self.name, self.parameters.addresses))
+
+    def _prepare(self, vhost: VirtualHost, round_: Round) -> None:
+        """Begin the pre-master stage unless it runs; a MASTER whose stage is over already takes its addresses."""
+        if vhost.stage is Stage.DONE:
+            round_.actions.append(Take(self.name, self.parameters.addresses))
+        elif vhost.stage is Stage.NONE:
+            vhost.stage = Stage.RUNNING
+            vhost.stage_serial += 1
+            round_.actions.append(Prepare(self.name, vhost.stage_serial))
 
     def _advertise(self, vhost: VirtualHost, round_: Round, *, bow_out: bool = False) -> None:
         round_.actions += advertise(
@@ -305,50 +351,16 @@ class CarpInterface:
             vhost.advertise_sooner(Instant(vhost.reasserted_at + spacing_ns))
             return
         vhost.reasserted_at = round_.now
-        if vhost is self.leader and not vhost.waits_for_yield:
+        if vhost is self.leader and vhost.serves:
             round_.actions.append(Announce(self.name, self.parameters.addresses))
+            round_.actions.append(Notice(self.name, vhost.vhid, Note.REASSERTED))
         self._advertise(vhost, round_)
 
     def claimed(self, address: Address, mac: bytes, round_: Round) -> None:
-        """Another host claims one of this interface's addresses; a MASTER says so, and tells the LAN again where it is.
-
-        At most every ten seconds, as RFC 5227 section 2.4 defends: with the other insisting, both would flood the LAN. A
-        claim from the same virtual MAC is another host of the group: the election decides, not the louder one.
-        """
-        leader = self.leader
-        if leader.state is not State.MASTER or round_.now - leader.since < _RIVAL_AFTER_NS:
-            return
-        self.statistics.claims_heard += 1
-        self._host.statistics.claims_heard += 1
-        self.last_claim = Claim(address, mac, round_.now)
-        detail = f"{address} from {mac_text(mac)}"
-        round_.actions.append(Notice(self.name, leader.vhid, Note.CLAIMED, detail))
+        """Another host claims one of this interface's addresses, by ARP or neighbour advertisement from this MAC."""
         own_mac = self.parameters.mac or self.parent.mac
-        if mac != own_mac and (self._defended_at is None or round_.now - self._defended_at >= _DEFEND_EVERY_NS):
-            self._defended_at = round_.now
-            self._reassert(leader, round_)
-
-    def _note_rival(self, vhost: VirtualHost, heard: Advertisement, source: bytes, round_: Round) -> None:
-        stayed = vhost.state is State.MASTER
-        vhost.rivalry = Rivalry(source, round_.now, stayed)
-        self.statistics.rivals_heard += 1
-        self._host.statistics.rivals_heard += 1
-        if stayed:
-            detail = f"advbase {heard.advbase} advskew {heard.advskew} demote {heard.demote}; this host stays"
-            round_.actions.append(Notice(self.name, vhost.vhid, Note.RIVAL, detail, source))
-
-    def _watch_families(self, vhost: VirtualHost, family: Family, arrival: Instant, round_: Round) -> None:
-        """Notice that one of two families is filtered somewhere: with one timer nothing else would show it."""
-        if len(vhost.families) < 2 or vhost.state is not State.BACKUP:
-            return
-        if family in vhost.silent_families:
-            vhost.silent_families.discard(family)
-            round_.actions.append(Notice(self.name, vhost.vhid, Note.FAMILY_HEARD, str(family)))
-        for other in vhost.families:
-            silent_ns = arrival - vhost.last_heard.get(other, arrival)
-            if other not in vhost.silent_families and silent_ns > vhost.timing.master_down_ns:
-                vhost.silent_families.add(other)
-                round_.actions.append(Notice(self.name, vhost.vhid, Note.FAMILY_SILENT, str(other)))
+        if self.vigilance.claimed(self.leader, address, mac, own_mac, round_):
+            self._reassert(self.leader, round_)
 
     def _retime(self) -> None:
         """Work out what depends on parameters and demotion only, so that no packet has to."""

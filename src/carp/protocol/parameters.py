@@ -41,6 +41,8 @@ class InterfaceParameters:
     `peer_master_down_ns` is the shortest master-down time of any peer, None to work it out. `carpdev` is "" while nobody has
     named the parent, and `addresses` may be empty: INIT until then. `up` False is INIT by the administrator's wish.
     `peers` are the hosts that advertisements go to instead of the group, for each family that has one.
+    `preempt_delay_ns`, 0 or more, is how long a BACKUP that could preempt waits before it does; a MASTER that is gone or more
+    demoted is replaced without it. With `pre_master` a hook is to be run, and its end awaited, before the addresses are taken.
     """
 
     name: str
@@ -58,6 +60,8 @@ class InterfaceParameters:
     peer_master_down_ns: int | None = None
     up: bool = True
     peers: tuple[Address, ...] = ()
+    preempt_delay_ns: int = 0
+    pre_master: bool = False
 
     @property
     def leader(self) -> Node:

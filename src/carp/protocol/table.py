@@ -33,6 +33,7 @@ class Input(Enum):
     FORCE_INIT = "forced init"
     STALLED = "this host was stalled"
     YIELD_OVER = "the other had time to yield"
+    PREPARED = "pre-master stage is over"
 
 
 class Preference(Enum):
@@ -50,6 +51,10 @@ class Effect(Enum):
     ADVERTISE = "advertise"
     BOW_OUT = "bow out"
     CLOSE_FENCE = "close the fence"
+    PREPARE = "run the pre-master stage"
+    PREPARE_AND_TAKE = "take the addresses, after the pre-master stage if it has not run"
+    NOTE_PREPARED = "remember that the pre-master stage has run"
+    FORGET_PREPARED = "forget it"
     TAKE = "take the addresses"
     WAIT_FOR_YIELD = "give the other time to yield"
     RELEASE = "release the addresses"
@@ -68,7 +73,11 @@ class Effect(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """This host's side of an election, demote 0..255. `patience_ns` is three times advbase plus skew, `interval_ns` once."""
+    """This host's side of an election, demote 0..255. `patience_ns` is three times advbase plus skew, `interval_ns` once.
+
+    `preempt` is whether it may preempt now. `unprepared` is True where a pre-master stage has to run before a preemption, and
+    `cannot_take` where this host could not take the addresses a moment ago.
+    """
 
     advbase: int
     interval_ns: int
@@ -77,6 +86,8 @@ class Standing:
     preempt: bool
     hears_bow_out: bool
     reasserts: bool
+    unprepared: bool = False
+    cannot_take: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +107,9 @@ class Guard(Enum):
     """The conditions of the table; what each means is in GUARDS."""
 
     ALWAYS = "otherwise"
+    CANNOT_TAKE = "addresses could not be taken here a moment ago"
     BOWS_OUT = "it is a bow-out"
+    PREPARES = "one of the following three, pre-master stage not run"
     PREEMPTS = "preempt, faster here, not more demoted here"
     LESS_DEMOTED_HERE = "less demoted here"
     MASTER_WILL_TIME_OUT = "its interval is longer than our patience"
@@ -112,12 +125,36 @@ def _ties(own: Standing, heard: Heard) -> bool:
     return own.interval_ns == heard.interval_ns and own.demote == heard.demote
 
 
+def would_preempt(own: Standing, heard: Heard) -> bool:
+    """Tell whether the other is a MASTER that this host preempts, if it may preempt."""
+    return own.interval_ns < heard.interval_ns and heard.demote >= own.demote
+
+
+def _preempts(own: Standing, heard: Heard) -> bool:
+    return own.preempt and would_preempt(own, heard)
+
+
+def _less_demoted_here(own: Standing, heard: Heard) -> bool:
+    return heard.demote > own.demote
+
+
+def _master_will_time_out(own: Standing, heard: Heard) -> bool:
+    return own.advbase != 0 and own.patience_ns < heard.interval_ns
+
+
+def _prepares(own: Standing, heard: Heard) -> bool:
+    replaces = _preempts(own, heard) or _less_demoted_here(own, heard) or _master_will_time_out(own, heard)
+    return own.unprepared and replaces
+
+
 GUARDS: dict[Guard, Predicate] = {
     Guard.ALWAYS: lambda _own, _heard: True,
+    Guard.CANNOT_TAKE: lambda own, _heard: own.cannot_take,
     Guard.BOWS_OUT: lambda own, heard: heard.bow_out and own.hears_bow_out,
-    Guard.PREEMPTS: lambda own, heard: own.preempt and own.interval_ns < heard.interval_ns and heard.demote >= own.demote,
-    Guard.LESS_DEMOTED_HERE: lambda own, heard: heard.demote > own.demote,
-    Guard.MASTER_WILL_TIME_OUT: lambda own, heard: own.advbase != 0 and own.patience_ns < heard.interval_ns,
+    Guard.PREPARES: _prepares,
+    Guard.PREEMPTS: _preempts,
+    Guard.LESS_DEMOTED_HERE: _less_demoted_here,
+    Guard.MASTER_WILL_TIME_OUT: _master_will_time_out,
     Guard.LESS_DEMOTED_THERE: lambda own, heard: heard.demote < own.demote,
     Guard.FASTER_THERE: lambda own, heard: own.interval_ns > heard.interval_ns and heard.demote <= own.demote,
     Guard.LOSES_TIE: lambda own, heard: _ties(own, heard) and heard.preference is Preference.THERE,
@@ -141,7 +178,7 @@ class Row:
     reason: Reason | None = None
 
 
-_PROMOTION = (Effect.DISARM, Effect.ADVERTISE, Effect.TAKE, Effect.ARM_ADVERTISE)
+_PROMOTION = (Effect.DISARM, Effect.ADVERTISE, Effect.PREPARE_AND_TAKE, Effect.ARM_ADVERTISE)
 # The former MASTER lives and answers until it has heard of it; the fence must not open before that.
 _PREEMPTION = (Effect.DISARM, Effect.WAIT_FOR_YIELD, Effect.ADVERTISE, Effect.ARM_ADVERTISE)
 _YIELDING = (Effect.DISARM, Effect.CLOSE_FENCE, Effect.RELEASE, Effect.ARM_MASTER_DOWN)
@@ -182,15 +219,20 @@ TABLE: dict[tuple[State, Input], tuple[Row, ...]] = {
     (State.INIT, Input.FORCE_INIT): _stay(State.INIT),
     (State.INIT, Input.STALLED): _stay(State.INIT),
     (State.INIT, Input.YIELD_OVER): _stay(State.INIT),
+    (State.INIT, Input.PREPARED): _stay(State.INIT),
     (State.BACKUP, Input.READY): _stay(State.BACKUP),
     (State.BACKUP, Input.NOT_READY): _go(State.INIT, Reason.NOT_READY, Effect.DISARM),
     (State.BACKUP, Input.STOP): _go(State.INIT, Reason.STOPPED, Effect.DISARM),
     (State.BACKUP, Input.ADVERTISEMENT): (
+        # Two hosts of which neither can would drive each other round, as each gives up at once.
+        Row(Guard.CANNOT_TAKE, (Effect.HEARD_MASTER, Effect.FORGET_PREPARED), State.BACKUP),
         _promote(Guard.BOWS_OUT, Reason.MASTER_BOWED_OUT),
+        # The old MASTER still serves, so what can take long is done before.
+        Row(Guard.PREPARES, (Effect.PREPARE, Effect.HEARD_MASTER), State.BACKUP),
         _preempt(Guard.PREEMPTS, Reason.PREEMPTED_SLOWER),
         _preempt(Guard.LESS_DEMOTED_HERE, Reason.LESS_DEMOTED_HERE),
         _preempt(Guard.MASTER_WILL_TIME_OUT, Reason.MASTER_WILL_TIME_OUT),
-        Row(Guard.ALWAYS, (Effect.HEARD_MASTER,), State.BACKUP),
+        Row(Guard.ALWAYS, (Effect.HEARD_MASTER, Effect.FORGET_PREPARED), State.BACKUP),
     ),
     (State.BACKUP, Input.MASTER_DOWN): (_promote(Guard.ALWAYS, Reason.MASTER_TIMED_OUT),),
     (State.BACKUP, Input.ADVERTISE): _stay(State.BACKUP),
@@ -202,6 +244,7 @@ TABLE: dict[tuple[State, Input], tuple[Row, ...]] = {
     (State.BACKUP, Input.FORCE_INIT): _stay(State.BACKUP),
     (State.BACKUP, Input.STALLED): _stay(State.BACKUP, Effect.ARM_MASTER_DOWN),
     (State.BACKUP, Input.YIELD_OVER): _stay(State.BACKUP),
+    (State.BACKUP, Input.PREPARED): _stay(State.BACKUP, Effect.NOTE_PREPARED),
     (State.MASTER, Input.READY): _stay(State.MASTER),
     (State.MASTER, Input.NOT_READY): _go(State.INIT, Reason.NOT_READY, Effect.DISARM, Effect.CLOSE_FENCE, Effect.RELEASE),
     (State.MASTER, Input.STOP): _go(
@@ -245,6 +288,7 @@ TABLE: dict[tuple[State, Input], tuple[Row, ...]] = {
     (State.MASTER, Input.FORCE_INIT): _stay(State.MASTER),
     (State.MASTER, Input.STALLED): _go(State.BACKUP, Reason.STALLED, *_YIELDING),
     (State.MASTER, Input.YIELD_OVER): _stay(State.MASTER, Effect.ADVERTISE, Effect.TAKE),
+    (State.MASTER, Input.PREPARED): _stay(State.MASTER, Effect.NOTE_PREPARED, Effect.TAKE),
 }
 
 

@@ -8,6 +8,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 
 from .actions import Reason
 from .auth import Authenticator
@@ -47,6 +48,14 @@ class Rivalry:
     stayed: bool
 
 
+class Stage(Enum):
+    """How far the pre-master stage of a virtual host is."""
+
+    NONE = "not begun"
+    RUNNING = "running"
+    DONE = "over"
+
+
 @dataclass(slots=True)
 class Timing:
     """The intervals of a virtual host in ns, as its parameters and demotion make them now."""
@@ -63,6 +72,7 @@ class Timers:
     yield_over: Schedule["VirtualHost"] = field(default_factory=Schedule)
     master_down: Schedule["VirtualHost"] = field(default_factory=Schedule)
     announce: Schedule["VirtualHost"] = field(default_factory=Schedule)
+    probe: Schedule["VirtualHost"] = field(default_factory=Schedule)
 
 
 class VirtualHost:
@@ -90,6 +100,12 @@ class VirtualHost:
         self.sent_counters: deque[bytes] = deque(maxlen=_REMEMBERED_COUNTERS)
         self.follow_counter: int | None = None
         """The last counter that was received, for the dialects that go on from there."""
+        self.stage = Stage.NONE
+        self.stage_serial = 0
+        """That of the newest pre-master stage: what an older one says counts no more."""
+        self.take_failed_at: Instant | None = None
+        self.preemptable_since: Instant | None = None
+        """Since when every advertisement came from a MASTER that this host would preempt."""
         self.undecided: tuple[Instant, Instant] | None = None
         """The first and the last of a run of equal advertisements of the family that does not decide ties, alone."""
         self.advertised_at = now
@@ -111,6 +127,11 @@ class VirtualHost:
         """Whether this MASTER still gives the former one, which lives, the time to fall silent."""
         return self._timers.yield_over.get(self) is not None
 
+    @property
+    def serves(self) -> bool:
+        """Whether this MASTER has begun to take the addresses."""
+        return self.state is State.MASTER and not self.waits_for_yield and self.stage is not Stage.RUNNING
+
     def step(self, input_: Input, own: Standing, now: Instant, heard: Heard = NO_ONE, detail: str = "") -> tuple[Row, State]:
         """Take the row that applies: change the state and return the row and the former state."""
         row = choose(self.state, input_, own, heard)
@@ -121,6 +142,9 @@ class VirtualHost:
             self.reason = row.reason
             self.detail = detail
             self.transitions += 1
+            self.preemptable_since = None
+            if row.next is not State.MASTER:
+                self.stage = Stage.NONE
         return row, former
 
     def apply_timer_effect(self, effect: Effect, now: Instant, family: Family | None) -> bool:
@@ -232,6 +256,12 @@ class VirtualHost:
     def _wait_for_yield(self, now: Instant, _family: Family | None) -> None:
         self._timers.yield_over.set(self, Instant(now + _TIME_TO_YIELD_NS))
 
+    def _note_prepared(self, _now: Instant, _family: Family | None) -> None:
+        self.stage = Stage.DONE
+
+    def _forget_prepared(self, _now: Instant, _family: Family | None) -> None:
+        self.stage = Stage.NONE
+
     def _announce_later(self, _now: Instant, _family: Family | None) -> None:
         self._announce_in = _SECOND_ANNOUNCEMENT_AFTER
 
@@ -244,5 +274,7 @@ _TIMER_EFFECTS: dict[Effect, Callable[[VirtualHost, Instant, Family | None], Non
     Effect.HEARD_MASTER: VirtualHost._heard_master,
     Effect.DISARM: VirtualHost._disarm,
     Effect.WAIT_FOR_YIELD: VirtualHost._wait_for_yield,
+    Effect.NOTE_PREPARED: VirtualHost._note_prepared,
+    Effect.FORGET_PREPARED: VirtualHost._forget_prepared,
     Effect.ANNOUNCE_LATER: VirtualHost._announce_later,
 }

@@ -1,16 +1,16 @@
 """One engine on the bench, driven by hand: feed it an event, look at its actions.
 
 The bench keeps the promise that an engine's surroundings give: it wakes the engine exactly when it asked to be woken, and with
-`answers` it reports every Send as sent and every Take as done at once.
+`answers` it reports every Send and Probe as sent, and every Take and Prepare as done, at once.
 """
 
 import random
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from carp.protocol.actions import Action, Send, Take
+from carp.protocol.actions import Action, Prepare, Probe, Send, Take
 from carp.protocol.engine import Engine
-from carp.protocol.events import Due, Event, PacketArrived, Sent, Taken
+from carp.protocol.events import Due, Event, PacketArrived, Prepared, Probed, Sent, Taken
 from carp.protocol.interface import CarpInterface
 from carp.protocol.packet import Advertisement, DropReason, decode, parse_ip
 from carp.protocol.parameters import InterfaceParameters
@@ -54,7 +54,7 @@ class Bench:
     Args:
         interfaces: the carp interfaces; their parents are up, with `sources`, before they are configured.
         sources: the parents' addresses; an empty mapping leaves them un-numbered.
-        answers: report sends and takes as done at once.
+        answers: report everything that wants an answer as done at once.
     """
 
     def __init__(
@@ -84,6 +84,10 @@ class Bench:
                 actions += self.feed_silently(Sent(action.interface, action.vhid, action.family))
             elif isinstance(action, Take):
                 actions += self.feed_silently(Taken(action.interface))
+            elif isinstance(action, Prepare):
+                actions += self.feed_silently(Prepared(action.interface, action.serial))
+            elif isinstance(action, Probe):
+                actions += self.feed_silently(Probed(action.interface))
         self.actions += actions
         return actions
 

@@ -48,6 +48,8 @@ def carp_interface(
     peer_master_down_ns: int | None = None,
     up: bool = True,
     peers: Iterable[Address] = (),
+    preempt_delay_ns: int = 0,
+    pre_master: bool = False,
 ) -> InterfaceParameters:
     """Make the parameters of a carp interface; `nodes` beats `vhid` and `advskew`. There is no digest grace unless given."""
     return InterfaceParameters(
@@ -66,6 +68,8 @@ def carp_interface(
         peer_master_down_ns,
         up,
         tuple(peers),
+        preempt_delay_ns,
+        pre_master,
     )
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from carp.protocol.actions import Action, Announce, CloseFence, Release, Send, Take, Transition
+from carp.protocol.actions import Action, Announce, CloseFence, Prepare, Probe, Release, Send, Take, Transition
 from carp.protocol.engine import Engine
-from carp.protocol.events import Due, Event, PacketArrived, ParentChanged, Sent, Stalled, TakeFailed, Taken
+from carp.protocol.events import Due, Event, PacketArrived, ParentChanged, Prepared, Probed, Sent, Stalled, TakeFailed, Taken
 from carp.protocol.packet import destination_of
 from carp.protocol.values import Family, Instant, InterfaceAddress, State
 
@@ -40,9 +40,10 @@ class ParentLink:
 
 @dataclass(slots=True)
 class Hardware:
-    """What a test can break: how long a take lasts, and what fails with which error."""
+    """What a test can break: how long a take and a pre-master stage last, and what fails with which error."""
 
     take_delay_ns: int = milliseconds(2)
+    stage_ns: int = milliseconds(50)
     take_error: str | None = None
     send_errno: int | None = None
 
@@ -168,6 +169,11 @@ class Station:
             self._send(action)
         elif isinstance(action, Take):
             self._take(action)
+        elif isinstance(action, Prepare):
+            done = Prepared(action.interface, action.serial)
+            self._clock.call_in(self.hardware.stage_ns, lambda: self.feed(done))
+        elif isinstance(action, Probe):
+            self._waiting.append(Probed(action.interface, self.hardware.send_errno))
         elif isinstance(action, CloseFence):
             self._fence_open_until[action.interface] = now
             self._look_at_fence(action.interface)

@@ -57,7 +57,7 @@ OTHER = {
     "nodes": [BACKUP],
 }
 STATISTICS = {"received": {"IPv4": 3, "IPv6": 4}, "sent": {"IPv4": 5, "IPv6": 6}, "dropped": {}, "send_errors": 0}
-DOCUMENT = {"version": 1, "interfaces": [INTERFACE, OTHER], "statistics": STATISTICS}
+DOCUMENT = {"version": 1, "interfaces": [INTERFACE, OTHER], "tracks": [], "statistics": STATISTICS}
 
 
 @contextmanager
@@ -145,13 +145,21 @@ def test_why_tells_reason_and_detail(shown: Callable[..., list[str]]) -> None:
 
 def test_demotions_and_warnings_have_lines_of_their_own(shown: Callable[..., list[str]]) -> None:
     """With the interface, and the virtual host where it is one's alone."""
-    demotion = {"name": "carp0 carpdev", "amount": 1, "groups": ["carp"], "owner": "carpd", "for_s": 12.0, "ends_in_s": None}
+    demotion = {
+        "name": "carp0 carpdev",
+        "amount": 1,
+        "groups": ["carp"],
+        "owner": "carpd",
+        "detail": "",
+        "for_s": 12.0,
+        "ends_in_s": None,
+    }
     node = {**NODE, "warnings": ["IPv6 advertisements of the MASTER do not arrive"], "digest_grace": True}
     interface = {**INTERFACE, "demote": 1, "demotions": [demotion], "nodes": [node]}
     statistics = {**STATISTICS, "dropped": {"bad-digest": 2, "bad-ttl": 1}, "send_errors": 9}
     lines = shown({**DOCUMENT, "interfaces": [interface], "statistics": statistics})
     assert lines[2:] == [
-        "carp0: demoted by 1: carp0 carpdev (12.0 s)",
+        "carp0: demoted by 1: carp0 carpdev (by carpd, for 12.0 s)",
         "carp0 vhid 1: IPv6 advertisements of the MASTER do not arrive",
         "carp0 vhid 1: still sends the digest of the former key and addresses",
         "advertisements: 7 received, 11 sent, 9 not sent; dropped: 2 bad-digest, 1 bad-ttl",
@@ -198,8 +206,24 @@ def test_a_master_without_its_addresses_is_told(
 def test_remarks_name_the_interface_and_the_virtual_host_that_they_are_about(shown: Callable[..., list[str]]) -> None:
     """Interface by interface, each with all of its remarks, a line for each; what is in order is not mentioned."""
     demotions = [
-        {"name": "carp0 addresses", "amount": 1, "groups": ["carp"], "owner": "carpd", "for_s": 12.0, "ends_in_s": 48.0},
-        {"name": "maintenance", "amount": 128, "groups": ["carp"], "owner": "a", "for_s": 7325.0, "ends_in_s": None},
+        {
+            "name": "carp0 addresses",
+            "amount": 1,
+            "groups": ["carp"],
+            "owner": "carpd",
+            "detail": "",
+            "for_s": 12.0,
+            "ends_in_s": 48.0,
+        },
+        {
+            "name": "maintenance",
+            "amount": 255,
+            "groups": ["all"],
+            "owner": "a",
+            "detail": "new disks",
+            "for_s": 7325.0,
+            "ends_in_s": None,
+        },
     ]
     nodes = [
         {**NODE, "warnings": ["one thing", "another thing"]},
@@ -212,8 +236,8 @@ def test_remarks_name_the_interface_and_the_virtual_host_that_they_are_about(sho
     assert lines[5:-1] == [
         "carp0: not fenced: no CAP_BPF",
         "carp0: its addresses are not set on this host",
-        "carp0: demoted by 1: carp0 addresses (12.0 s)",
-        "carp0: demoted by 128: maintenance (2 h 2 min)",
+        "carp0: demoted by 1: carp0 addresses (by carpd, for 12.0 s, ends in 48.0 s)",
+        "carp0: demoted by 255: maintenance (by a, for 2 h 2 min): new disks",
         "carp0 vhid 1: one thing",
         "carp0 vhid 1: another thing",
         "carp0 vhid 3: a third thing",
@@ -260,9 +284,17 @@ def test_a_terminal_shows_everything_as_it_is(
 
 def test_remarks_are_shown_as_they_are(shown: Callable[..., list[str]]) -> None:
     """An IPv6 address in the name of a demotion too."""
-    demotion = {"name": "check fd00:a::1 [x]", "amount": 1, "groups": ["carp"], "owner": "a", "for_s": 1, "ends_in_s": None}
+    demotion = {
+        "name": "check fd00:a::1 [x]",
+        "amount": 1,
+        "groups": ["carp"],
+        "owner": "a",
+        "detail": "",
+        "for_s": 1,
+        "ends_in_s": None,
+    }
     lines = shown({**DOCUMENT, "interfaces": [{**INTERFACE, "demotions": [demotion]}]})
-    assert "carp0: demoted by 1: check fd00:a::1 [x] (1.0 s)" in lines
+    assert "carp0: demoted by 1: check fd00:a::1 [x] (by a, for 1.0 s)" in lines
 
 
 @pytest.mark.parametrize(

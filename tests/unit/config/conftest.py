@@ -1,6 +1,9 @@
 """Files in an empty folder, and what carpd says about them."""
 
-from collections.abc import Callable
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,9 +55,32 @@ def complaint(refused: Callable[..., list[str]]) -> Callable[[str], str]:
         base = {"carpdev": '"eth0"', "vhid": "1", "pass": '"secret"', "addresses": '["192.0.2.100/24"]'}
         if "carpnodes" in given:
             del base["vhid"]
-        if given & {"pass-file", "key-hex"}:
+        if given & {"pass-file", "key-hex", "pass-credential"}:
             del base["pass"]
         kept = "\n".join(f"{key} = {value}" for key, value in base.items() if key not in given)
         return "\n".join(refused(f"[carp0]\n{kept}\n{lines}\n"))
 
     return _complaint
+
+
+@pytest.fixture
+def trusted() -> Iterator[Path]:
+    """Make a folder that only who runs this could exchange, on a way of which that is true as well: /tmp is none."""
+    parent = Path("/run") if os.geteuid() == 0 else Path.home()
+    made = Path(tempfile.mkdtemp(dir=parent, prefix="carp-test-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def program(trusted: Path) -> Callable[..., Path]:
+    """Make a program that does nothing, where carpd would run it."""
+
+    def _program(name: str = "hook", mode: int = 0o755) -> Path:
+        path = trusted / name
+        path.write_text("#!/bin/sh\n")
+        path.chmod(mode)
+        return path
+
+    return _program

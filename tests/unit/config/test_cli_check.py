@@ -42,6 +42,26 @@ def test_every_error_of_a_file(write: Write, capsys: pytest.CaptureFixture[str])
     )
 
 
+def test_what_this_process_was_not_given(write: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """A credential that only carpd's service has cannot be looked at from a shell, and what is lacking is said."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert check([write(GOOD.replace('pass = "secret"', 'pass-credential = "carp0"'))]) == 2
+    assert capsys.readouterr() == (
+        "",
+        (
+            "carp.toml: carp0.pass-credential: $CREDENTIALS_DIRECTORY is not set; in the unit of carpd write "
+            "LoadCredential=carp0:FILE; elsewhere set it to the folder that holds carp0\n"
+        ),
+    )
+
+
+def test_tracks_and_hooks(write: Write, capsys: pytest.CaptureFixture[str]):
+    """What a host checks and runs is its own affair: it need not be the same on all hosts."""
+    more = '[track.flag]\nfile = "/run/flag"\n[carp0.hooks]\nmaster = "/bin/true"\n'
+    assert check([write(GOOD + more, "a.toml"), write(GOOD + "advskew = 100\n", "b.toml")]) == 0
+    assert capsys.readouterr().out.endswith("2 files: the hosts agree\n")
+
+
 def test_hosts_that_agree(write: Write, capsys: pytest.CaptureFixture[str]):
     """Good files are compared; hosts that agree are said to."""
     assert check([write(GOOD, "a.toml"), write(GOOD + "advskew = 100\n", "b.toml")]) == 0

@@ -10,7 +10,7 @@ from carp.config.load import Source, load_document
 
 RUNNING = Source(key_text, Path(), incomplete_ok=True)
 CARP0 = {"carpdev": "eth0", "vhid": 1, "pass": "secret", "addresses": ["192.0.2.100/24", "2001:db8::100/64"]}
-WARNING = "carp0: this host is MASTER: change the BACKUPs first and the MASTER last, within digest-grace (60 s)"
+WARNING = "carp0: this host is MASTER: the BACKUPs are to be changed before it, all within digest-grace (60 s)"
 
 
 def load(document):
@@ -120,6 +120,89 @@ def test_global(key, value, expected):
     assert differences(load({"carp0": CARP0}), after) == [expected, "carp0: advskew 0 -> 1"]
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"script-user": "root"}, "script-user nobody -> root"),
+        ({"start-demote": 5}, "start-demote 0 -> 5 (from the next start of carpd)"),
+        ({"start-demote-time": 0.5}, "start-demote-time 60 s -> 0.5 s (from the next start of carpd)"),
+        ({"preempt-delay": 5}, "carp0: preempt-delay 0 s -> 5 s"),
+    ],
+)
+def test_start_and_scripts(change, expected):
+    """What is about the start changes nothing now, and says so; what interfaces take from [global] is told of each."""
+    assert differences(load({"carp0": CARP0}), load({"carp0": CARP0, "global": change})) == [expected]
+
+
+def test_preempt_delay():
+    """An own delay is compared with that of [global]."""
+    of_all = {"global": {"preempt-delay": 5}}
+    before = load({**of_all, "carp0": CARP0})
+    assert differences(before, load({**of_all, "carp0": {**CARP0, "preempt-delay": 5}})) == []
+    after = load({**of_all, "carp0": {**CARP0, "preempt-delay": 0}})
+    assert differences(before, after) == ["carp0: preempt-delay 5 s -> 0 s"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"interval": 2}, ["interval 1 s -> 2 s"]),
+        ({"timeout": 0.5}, ["timeout 1 s -> 0.5 s"]),
+        ({"rise": 1, "fall": 1}, ["rise 2 -> 1", "fall 3 -> 1"]),
+        ({"demote": 9}, ["demote 1 -> 9"]),
+        ({"groups": ["carp0", "all"]}, ["groups carp -> all,carp0"]),
+        ({"http": "https://b/"}, ["http http://a/ -> http https://b/"]),
+        ({"status": [204, 200]}, ["status 200..399 -> 200,204"]),
+        ({"verify-tls": False}, ["verify-tls true -> false"]),
+        ({"http": None, "route": "default", "device": "eth1"}, ["http http://a/ -> route default", "device none -> eth1"]),
+    ],
+)
+def test_changed_track(change, expected):
+    """A track that changed is told value by value; one that checks something else has other numbers, which are not told."""
+    table = {key: value for key, value in ({"http": "http://a/"} | change).items() if value is not None}
+    before, after = (load({"carp0": CARP0, "track": {"x": one}}) for one in ({"http": "http://a/"}, table))
+    assert differences(before, after) == [f"track x: {one}" for one in expected]
+
+
+def test_tracks_that_come_and_go():
+    """Tracks are told by name, before the carp interfaces; in which order they stand is no difference."""
+    one, two = {"file": "/a"}, {"file": "/b"}
+    before = load({"carp0": CARP0, "track": {"a": one, "b": two, "c": one}})
+    assert differences(before, load({"carp0": CARP0, "track": {"c": one, "b": two, "a": one}})) == []
+    after = load({"carp0": {**CARP0, "advskew": 1}, "track": {"d": one, "b": {"file": "/c"}, "c": one}})
+    assert differences(before, after) == [
+        "track a: removed",
+        "track b: file /b -> file /c",
+        "track d: new",
+        "carp0: advskew 0 -> 1",
+    ]
+
+
+def test_hooks():
+    """Hooks are told as they hold for each interface, wherever they are written; times only where they mean something."""
+    before = load({"carp0": CARP0, "global": {"hooks": {"timeout": 5, "pre-master-deadline": 1}}})
+    assert differences(before, load({"carp0": CARP0})) == []
+    hooks = {"master": ["/bin/sh", "-c", "a b"], "init": "/bin/sh"}
+    after = load({"carp0": CARP0, "carp1": {}, "global": {"hooks": hooks}})
+    assert differences(before, after) == [
+        "carp0: hook master none -> /bin/sh -c 'a b'",
+        "carp0: hook init none -> /bin/sh",
+        "carp1: new",
+    ]
+    first = {**CARP0, "hooks": {"init": "/bin/sh", "timeout": 5}}
+    assert differences(load({"carp0": CARP0}), load({"carp0": first})) == ["carp0: hook init none -> /bin/sh"]
+    own = {"init": "/bin/true", "timeout": 2.5, "pre-master-deadline": 1}
+    later = load({"carp0": {**CARP0, "hooks": own}, "carp1": {}})
+    assert differences(after, later) == [
+        "carp0: hook master /bin/sh -c 'a b' -> none",
+        "carp0: hook init /bin/sh -> /bin/true",
+        "carp0: hook timeout 10 s -> 2.5 s",
+        "carp0: hook pre-master-deadline 2 s -> 1 s",
+        "carp1: hook master /bin/sh -c 'a b' -> none",
+        "carp1: hook init /bin/sh -> none",
+    ]
+
+
 def warned(change, masters=("carp0",), **kept):
     """Return the warnings about the order for a change of [carp0]; `kept` holds before and after it."""
     before = {**CARP0, **kept}
@@ -158,7 +241,7 @@ def test_order_of_addresses_in_the_digest():
 def test_order_without_grace():
     """Without grace there is no time between one host and the next."""
     (warning,) = warned({"pass": "other"}, **{"digest-grace": 0})
-    assert warning.endswith("the MASTER last, at the same moment, as digest-grace is 0")
+    assert warning.endswith("changed before it, all at the same moment, as digest-grace is 0")
 
 
 def test_order_of_new_and_removed_interfaces():

@@ -175,10 +175,12 @@ def test_vhid_and_nodes_at_once():
         load_document(apply({}, Change("carp0", set={"vhid": 3, "carpnodes": ["3:0"]}), HOST), RUNNING)
 
 
-@pytest.mark.parametrize(("given", "value"), [("pass", "new"), ("pass-file", "/etc/carp/key"), ("key-hex", "00" * 20)])
+@pytest.mark.parametrize(
+    ("given", "value"), [("pass", "new"), ("pass-file", "/etc/carp/key"), ("key-hex", "00" * 20), ("pass-credential", "a")]
+)
 def test_one_key(given, value):
     """A new pass phrase, file or key takes the place of whichever there was."""
-    for former in ("pass", "pass-file", "key-hex"):
+    for former in ("pass", "pass-file", "key-hex", "pass-credential"):
         assert edited({"vhid": 1, former: "old"}, set={given: value}) == {"vhid": 1, given: value}
 
 
@@ -393,6 +395,57 @@ def test_the_given_document_stays(change, scribble):
         table["scribble"] = True
     assert document == former
     assert change == former_change
+
+
+TRACKS = {"uplink": {"interface": "eth1", "demote": 50}, "carp0": {"file": "/flag", "groups": ["carp0"]}}
+WITH_HOOKS = {
+    "global": {"script-user": "root", "hooks": {"change": ["/bin/sh", "-c", ":"]}},
+    "track": TRACKS,
+    "carp0": {**CARP0, "hooks": {"master": "/bin/sh", "timeout": 3}},
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change("carp0", set={"advskew": 7}, add_addresses=(WrittenAddress("192.0.2.102", 24),), add_groups=("lan",)),
+        Change("carp1", create=True),
+        Change("carp0", up=False, set={"pass": "other"}),
+    ],
+)
+def test_tracks_and_hooks_stay(change):
+    """A line of ifconfig is about one carp interface and leaves what is checked and what is run alone."""
+    before = load_document(WITH_HOOKS, RUNNING)
+    after = load_document(apply(before.document, change, HOST), RUNNING)
+    for name in ("global", "track"):
+        assert after.document[name] == WITH_HOOKS[name]
+    assert after.document["carp0"]["hooks"] == WITH_HOOKS["carp0"]["hooks"]
+    assert (after.tracks, after.hooks["carp0"], after.script_user) == (before.tracks, before.hooks["carp0"], "root")
+    again = load_document(set_global(after.document, {"log": 5}), RUNNING)
+    assert again.document["global"] == {**WITH_HOOKS["global"], "log": 5}
+    assert (again.tracks, again.hooks) == (after.tracks, after.hooks)
+
+
+def test_a_carp_interface_with_a_track_can_be_made_again():
+    """A track that names a carp interface is no reason to refuse to destroy it; that it demotes nothing is warned."""
+    destroyed = load_document(apply(WITH_HOOKS, Change("carp0", destroy=True), HOST), RUNNING)
+    assert destroyed.document["track"] == TRACKS
+    assert len(destroyed.warnings) == 2
+    assert load_document(apply(destroyed.document, Change("carp0", create=True), HOST), RUNNING).warnings == ()
+
+
+@pytest.mark.parametrize("name", ["track", "hooks", "carp0.hooks"])
+def test_tables_that_are_no_carp_interface(name):
+    """None of the other tables can be changed as a carp interface."""
+    with pytest.raises(EditError, match="is not the name of a carp interface"):
+        apply(WITH_HOOKS, Change(name, destroy=True), HOST)
+
+
+@pytest.mark.parametrize("value", [None, {"master": None}])
+def test_null_within_a_value(value):
+    """What no file could hold is not taken, in a table of hooks neither."""
+    with pytest.raises(EditError, match=r"^carp0: hooks: null is not allowed: unset takes a key back to its default$"):
+        edited({"vhid": 1}, set={"hooks": value})
 
 
 @EXAMPLES

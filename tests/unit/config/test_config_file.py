@@ -77,6 +77,7 @@ def test_address_twice_on_a_parent(refused: Refused):
     ("name", "hint"),
     [
         ("globl", "; did you mean global?"),
+        ("tracks", "; did you mean track?"),
         ("carp", "; did you mean carp0?"),
         ("Carp7", "; did you mean carp7?"),
         ("carp01", "; did you mean carp1?"),
@@ -86,9 +87,9 @@ def test_address_twice_on_a_parent(refused: Refused):
     ],
 )
 def test_unknown_table(refused: Refused, name: str, hint: str):
-    """A table is [global] or [carpN] with N 0..9999 without leading zeros."""
+    """A table is [global], [track.NAME] or [carpN] with N 0..9999 without leading zeros."""
     assert refused(table("carp0") + f'[{name}]\npass = "hush"\n') == [
-        f"carp.toml: {name}: unknown table: [global] or carp0..carp9999{hint}"
+        f"carp.toml: {name}: unknown table: [global], [track.NAME] or carp0..carp9999{hint}"
     ]
 
 
@@ -97,6 +98,7 @@ def test_unknown_table(refused: Refused, name: str, hint: str):
     [
         ('pass = "hush"', "pass: stands outside of a table; put it below a line such as [carp0]"),
         ("log = 2", "log: stands outside of a table; put it below a line [global]"),
+        ("rise = 2", "rise: stands outside of a table; put it below a line such as [track.uplink]"),
         ('hush = "hush"', "hush: unknown key outside of a table"),
         ("global = 5", "global: 5 is not allowed: a table [global]"),
         ("carp1 = 5", "carp1: 5 is not allowed: a table [carp1]"),

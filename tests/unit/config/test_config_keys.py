@@ -5,6 +5,7 @@ from ipaddress import ip_interface
 
 import pytest
 
+from carp.config import words
 from carp.config.load import load_file
 from carp.config.model import InterfaceTable
 from carp.protocol.auth import key_from_passphrase
@@ -110,6 +111,8 @@ def test_allowed(complaint: Complaint, line: str):
         ("digest-grace = -0.5", "digest-grace: -0.5 is not allowed: a number of seconds, 0..3600"),
         ("digest-grace = 3601", "digest-grace: 3601 is not allowed: a number of seconds, 0..3600"),
         ("digest-grace = nan", "digest-grace: nan is not allowed: a number of seconds, 0..3600"),
+        ("preempt-delay = -0.5", "preempt-delay: -0.5 is not allowed: a number of seconds, 0..3600"),
+        ("preempt-delay = 3601", "preempt-delay: 3601 is not allowed: a number of seconds, 0..3600"),
         ("digest-grace = true", "digest-grace: true is not allowed: a number of seconds, 0..3600"),
     ],
 )
@@ -143,6 +146,18 @@ def test_numbers_and_names(complaint: Complaint, line: str, expected: str):
 def test_addresses(complaint: Complaint, value: str, expected: str):
     """An address is one that a host can have, and its prefix is written, never guessed."""
     assert complaint(f"addresses = [{value}]") == f"carp.toml: carp0.addresses: {value} is not allowed: {expected}"
+
+
+@pytest.mark.parametrize(("value", "which"), [('"192.0.2.0/24"', "network"), ('"192.0.2.255/24"', "broadcast")])
+def test_addresses_that_no_host_has(complaint: Complaint, value: str, which: str):
+    """The first and the last of an IPv4 subnet are nobody's."""
+    assert f"carp0.addresses: {value} is the {which} address of its subnet" in complaint(f"addresses = [{value}]")
+
+
+@pytest.mark.parametrize("value", ["192.0.2.0/31", "192.0.2.255/32", "192.0.2.255/23", "2001:db8::/64"])
+def test_addresses_at_the_edge(value: str):
+    """Where there is no such address, the first and the last one are like any other."""
+    assert words.address(value) == ip_interface(value)
 
 
 @pytest.mark.parametrize(
@@ -223,11 +238,20 @@ def test_carpnodes_instead_of_vhid(complaint: Complaint):
         ("log = -1", "log: -1 is not allowed: an integer 0..7"),
         ("allow = 1", "allow: 1 is not allowed: true or false"),
         ('preempt = "no"', 'preempt: "no" is not allowed: true or false'),
+        ("preempt-delay = -1", "preempt-delay: -1 is not allowed: a number of seconds, 0..3600"),
+        ("preempt-delay = 3601", "preempt-delay: 3601 is not allowed: a number of seconds, 0..3600"),
+        ('preempt-delay = "5"', 'preempt-delay: "5" is not allowed: a number of seconds, 0..3600'),
+        ("start-demote = 256", "start-demote: 256 is not allowed: an integer 0..255"),
+        ("start-demote = -1", "start-demote: -1 is not allowed: an integer 0..255"),
+        ("start-demote = 1.5", "start-demote: 1.5 is not allowed: an integer 0..255"),
+        ("start-demote-time = -1", "start-demote-time: -1 is not allowed: a number of seconds, 0..3600"),
+        ("start-demote-time = inf", "start-demote-time: inf is not allowed: a number of seconds, 0..3600"),
+        ("start_demote = 1", "start_demote: unknown key; did you mean start-demote?"),
         ("premt = true", "premt: unknown key; did you mean preempt?"),
     ],
 )
 def test_global(refused: Callable[[str], list[str]], line: str, expected: str):
-    """[global] holds allow, preempt and log, of their types."""
+    """The values of [global] have their types and ranges."""
     good = '[carp0]\ncarpdev = "eth0"\nvhid = 1\naddresses = ["192.0.2.1/24"]\n'
     assert refused(f"[global]\n{line}\n{good}") == [f"carp.toml: global.{expected}"]
 
@@ -285,6 +309,28 @@ def test_realtime(write):
     """Real time is off unless it is asked for."""
     assert not load_file(write(GOOD)).realtime
     assert load_file(write(f"{GOOD}[global]\nrealtime = true\n")).realtime
+
+
+def test_start(write):
+    """The start demotes nothing unless it is asked for, and then for a minute at most."""
+    plain = load_file(write(GOOD))
+    assert (plain.start_demote, plain.start_demote_time_ns) == (0, 60_000_000_000)
+    asked = load_file(write(f"{GOOD}[global]\nstart-demote = 255\nstart-demote-time = 0.5\n"))
+    assert (asked.start_demote, asked.start_demote_time_ns) == (255, 500_000_000)
+
+
+def test_preempt_delay(write):
+    """A preemption waits for nothing; the delay of an interface, 0 too, takes the place of that of [global]."""
+
+    def delays(*lines):
+        more = '[carp1]\ncarpdev = "eth1"\nvhid = 1\npass = "secret"\naddresses = ["192.0.2.1/24"]\n'
+        text = "\n".join((GOOD, *lines, more))
+        return [one.preempt_delay_ns for one in load_file(write(text)).host.interfaces]
+
+    assert delays() == [0, 0]
+    assert delays("preempt-delay = 3600") == [3600_000_000_000, 0]
+    assert delays("[global]", "preempt-delay = 1.5") == [1_500_000_000, 1_500_000_000]
+    assert delays("preempt-delay = 0", "[global]", "preempt-delay = 1.5") == [0, 1_500_000_000]
 
 
 def test_peer_master_down(write, complaint):

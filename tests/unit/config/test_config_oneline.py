@@ -120,7 +120,7 @@ def test_two_keys(write: Callable[..., Path]):
     """A key is given once."""
     write("secret\n", "KEY")
     assert refused("-i eth0 -v 1 -p secret -o KEY 192.0.2.1/24") == [
-        "--pass-file: pass is given already: only one of pass, pass-file and key-hex"
+        "--pass-file: pass is given already: only one of pass, pass-file, key-hex, pass-credential"
     ]
 
 

@@ -14,7 +14,8 @@ from carp.protocol.auth import KEY_BYTES, ZERO_KEY
 Refused = Callable[..., list[str]]
 Write = Callable[..., Path]
 
-ONLY_ONE = "only one of pass, pass-file and key-hex"
+CREDENTIAL = "the name of a credential: 1..255 printable ASCII characters without slash and colon"
+ONLY_ONE = "only one of pass, pass-file, key-hex, pass-credential"
 
 
 def carp0(*lines: str) -> str:
@@ -140,13 +141,64 @@ def test_files_of_their_owner(refused: Refused, write: Write, mode: int):
 
 
 def test_one_key(refused: Refused, write: Write):
-    """Of pass, pass-file and key-hex only one is given; every other one is a problem."""
+    """Of the keys that tell a key only one is given; every other one is a problem."""
     write("secret\n", "carp0.key")
-    lines = ('pass = "hush"', 'pass-file = "carp0.key"', f'key-hex = "{"ab" * 20}"')
+    lines = ('pass = "hush"', 'pass-file = "carp0.key"', f'key-hex = "{"ab" * 20}"', 'pass-credential = "../a"')
     assert refused(carp0(*lines)) == [
         f"carp.toml: carp0.pass-file: pass is given already: {ONLY_ONE}",
         f"carp.toml: carp0.key-hex: pass is given already: {ONLY_ONE}",
+        f'carp.toml: carp0.pass-credential: "../a" is not allowed: {CREDENTIAL}',
+        f"carp.toml: carp0.pass-credential: pass is given already: {ONLY_ONE}",
     ]
+
+
+@pytest.fixture
+def credentials(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the folder of the credentials that systemd would tell of."""
+    found = folder / "credentials"
+    found.mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(found))
+    return found
+
+
+def test_credential(write: Write, credentials: Path):
+    """A credential is read like a pass-file, from the folder that systemd tells of; carp.toml itself is no secret."""
+    write("secret\n", "credentials/carp0.key", 0o400)
+    path = write(carp0('pass-credential = "carp0.key"'), mode=0o644)
+    assert key_of(path).rstrip(b"\0") == b"secret"
+    configuration = load_file(path)
+    assert configuration.document["carp0"]["pass-credential"] == "carp0.key"
+    assert "secret" not in str(configuration.document) + repr(configuration)
+    assert configuration.warnings == ()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc/passwd", "a:b", "ä", "a\\u0000", "a\\n", "x" * 256])
+def test_credential_is_a_plain_file_name(refused: Refused, credentials: Path, name: str):
+    """A credential cannot be a file of another folder."""
+    (line,) = refused(carp0(f'pass-credential = "{name}"'))
+    assert line.startswith("carp.toml: carp0.pass-credential: ")
+    assert line.endswith(f" is not allowed: {CREDENTIAL}")
+
+
+def test_credential_refused(refused: Refused, write: Write, credentials: Path):
+    """What is wrong with a credential is said with its whole path, as of a pass-file."""
+    place = f"carp.toml: carp0.pass-credential: {credentials}/key:"
+    line = carp0('pass-credential = "key"')
+    assert refused(line) == [f"{place} cannot be read: No such file or directory"]
+    write("hush\nhush\n", "credentials/key")
+    assert refused(line) == [f"{place} more than one line: a regular file with the pass phrase in one line"]
+    write("hush\n", "credentials/key", 0o440)
+    assert refused(line) == [f"{place} mode 0440 lets others read the key in it: chmod 600 {credentials}/key"]
+
+
+def test_without_credentials(refused: Refused, monkeypatch: pytest.MonkeyPatch):
+    """Where systemd has told of no credentials, what is missing is said, and how it gets there."""
+    advice = "in the unit of carpd write LoadCredential=key:FILE; elsewhere set it to the folder that holds key"
+    place = "carp.toml: carp0.pass-credential: $CREDENTIALS_DIRECTORY is"
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert refused(carp0('pass-credential = "key"')) == [f"{place} not set; {advice}"]
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "relative")
+    assert refused(carp0('pass-credential = "key"')) == [f"{place} not an absolute path; {advice}"]
 
 
 def test_no_pass_warns(write: Write):

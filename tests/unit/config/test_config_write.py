@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from carp.config.errors import key_text
 from carp.config.load import Source, load_document, load_file
-from carp.config.model import GlobalTable, InterfaceTable, keys_of
+from carp.config.model import GlobalTable, HooksTable, InterfaceTable, TrackTable, keys_of
 from carp.config.write import complete, public, save, to_toml
 from carp.protocol.dialect import DIALECTS
 
@@ -50,12 +50,20 @@ def test_text_without_keys(key):
     expected = '[carp0]\nvhid = 1\n# A pass phrase or key is not shown here.\naddresses = ["192.0.2.1/24"]\n'
     assert to_toml({"carp0": table}, with_keys=False) == expected
     assert to_toml(public({"carp0": table}), with_keys=False) == expected
-    assert to_toml({"carp0": {"pass-file": "/k"}}, with_keys=False) == '[carp0]\npass-file = "/k"\n'
+    for elsewhere in ("pass-file", "pass-credential"):
+        assert to_toml({"carp0": {elsewhere: "/k"}}, with_keys=False) == f'[carp0]\n{elsewhere} = "/k"\n'
 
 
 PHRASES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=4)
 PARENTS = st.text(st.characters(exclude_characters="/:", categories=["L", "N", "P", "S"]), min_size=1, max_size=3)
 SECONDS = st.floats(0.001, 3600) | st.integers(0, 3600)
+PROGRAMS = st.just("/bin/sh") | st.lists(PHRASES, max_size=2).map(lambda words: ["/bin/sh", *words])
+HOOK = {
+    **dict.fromkeys(("pre-master", "master", "backup", "init", "reasserted", "change"), PROGRAMS),
+    "timeout": SECONDS.filter(bool),
+    "pre-master-deadline": st.floats(0.001, 60),
+}
+HOOKS = st.fixed_dictionaries({}, optional=HOOK)
 OPTIONAL = {
     "pass": PHRASES,
     "advbase": st.integers(1, 254),
@@ -72,6 +80,8 @@ OPTIONAL = {
     "digest-grace": SECONDS,
     "peer-master-down": st.floats(256, 1024),
     "balancing": st.just("none"),
+    "preempt-delay": SECONDS,
+    "hooks": HOOKS,
 }
 GLOBAL = {
     "allow": st.booleans(),
@@ -83,19 +93,62 @@ GLOBAL = {
     "senderr-demotion-factor": st.integers(0, 255),
     "fence": st.sampled_from(["auto", "required", "off"]),
     "realtime": st.booleans(),
+    "preempt-delay": SECONDS,
+    "start-demote": st.integers(0, 255),
+    "start-demote-time": SECONDS,
+    "script-user": st.sampled_from(["nobody", "root"]),
+    "hooks": HOOKS,
 }
+TARGETS = {
+    "interface": PARENTS.filter(lambda name: name not in (".", "..")),
+    "address": st.ip_addresses(network="2001:db8::/64").map(str),
+    "route": st.sampled_from(["default", "10.0.0.0/8"]),
+    "process": st.text("abc \"'\\", min_size=1, max_size=5),
+    "pid-file": PHRASES.map("/run/{}".format),
+    "file": PHRASES.map("/run/{}".format),
+    "script": PROGRAMS,
+    "tcp": st.sampled_from(["a:1", "[2001:db8::1]:2"]),
+    "http": st.sampled_from(["http://a/", "https://[::1]:8080/?a=b"]),
+    "ping": st.sampled_from(["192.0.2.1", "fe80::1%eth0"]),
+}
+TIMING = {
+    "interval": st.floats(0.1, 3600) | st.integers(1, 3600),
+    "timeout": SECONDS.filter(bool),
+    "rise": st.integers(1, 100),
+    "fall": st.integers(1, 100),
+}
+ANY_TRACK = {"demote": st.integers(1, 255), "groups": st.lists(st.sampled_from(["carp", "all", "carp0"]), min_size=1)}
+EXTRAS = {
+    "interface": {},
+    "address": {"device": st.just("eth1")},
+    "route": {"device": st.just("eth1")},
+    "http": {"status": st.lists(st.integers(100, 599), min_size=1), "verify-tls": st.booleans(), **TIMING},
+}
+TRACK = st.one_of(
+    [
+        st.fixed_dictionaries({kind: target}, optional={**ANY_TRACK, **EXTRAS.get(kind, TIMING)})
+        for kind, target in TARGETS.items()
+    ]
+)
+NAMES = st.text("aZ09-_.", min_size=1, max_size=3) | st.sampled_from(["pass", "key-hex", "carp0", "track"])
 EXAMPLES = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 TABLES = st.fixed_dictionaries({}, optional=OPTIONAL)
 DOCUMENTS = st.fixed_dictionaries(
     {"carp0": TABLES, "carp7": TABLES.map(lambda table: table | {"vhid": 7, "carpdev": "other"})},
-    optional={"global": st.fixed_dictionaries({}, optional=GLOBAL)},
+    optional={
+        "global": st.fixed_dictionaries({}, optional=GLOBAL),
+        "track": st.dictionaries(NAMES, TRACK, min_size=1, max_size=3),
+    },
 )
 
 
 def test_no_key_is_forgotten():
     """The examples below hold every key that there is, but for those that exclude another."""
     assert GLOBAL.keys() == keys_of(GlobalTable).keys()
-    assert OPTIONAL.keys() | {"vhid", "carpnodes", "key-hex", "pass-file"} == keys_of(InterfaceTable).keys()
+    assert OPTIONAL.keys() | {"vhid", "carpnodes", "key-hex", "pass-file", "pass-credential"} == keys_of(InterfaceTable).keys()
+    assert HOOK.keys() == keys_of(HooksTable).keys()
+    extras = {key for keys in EXTRAS.values() for key in keys}
+    assert TARGETS.keys() | TIMING.keys() | ANY_TRACK.keys() | extras == keys_of(TrackTable).keys()
 
 
 @EXAMPLES
@@ -110,7 +163,7 @@ def test_round_trip(document):
     assert again.document == loaded.document
 
 
-@pytest.mark.parametrize("key", [{"key-hex": HEX}, {"carpnodes": ["3:100"]}])
+@pytest.mark.parametrize("key", [{"key-hex": HEX}, {"carpnodes": ["3:100"]}, {"pass-credential": "a"}])
 def test_round_trip_of_what_excludes_others(key):
     """The keys that stand for others are written as well."""
     assert tomllib.loads(to_toml({"carp0": key}, with_keys=True)) == {"carp0": key}
@@ -128,6 +181,8 @@ def test_public(document):
     for secret in ("hushhush", HEX):
         assert secret not in text
         assert secret not in str(shown)
+    assert shown.get("track") == former.pop("track", None)
+    document.pop("track", None)
     for name, table in former.items():
         assert shown[name] == {key: value for key, value in table.items() if key not in ("pass", "key-hex")}
     assert tomllib.loads(text) == shown

@@ -7,7 +7,7 @@ import pytest
 from carp.config.change import Change, WrittenAddress
 from carp.config.ifconfig import GroupDemotion, Show, parse
 
-PASS_REPLACES = ("pass-file", "key-hex")
+PASS_REPLACES = ("pass-file", "key-hex", "pass-credential")
 
 
 def read(line: str) -> Change | GroupDemotion | Show:
@@ -173,7 +173,7 @@ def test_thirty_two_nodes():
     [
         ("vhid 1", {"carpnodes"}),
         ("carpnodes 1:0", {"vhid", "advskew"}),
-        ("pass secret", {"pass-file", "key-hex"}),
+        ("pass secret", set(PASS_REPLACES)),
         ("advskew 5", set()),
     ],
 )

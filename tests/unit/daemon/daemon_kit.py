@@ -15,6 +15,7 @@ from carp.daemon.chronicle import Chronicle
 from carp.daemon.lateness import Lateness
 from carp.linux.clock import boottime
 from carp.linux.rtnetlink import Link, LinkAddress
+from carp.protocol.actions import Action, Transition
 from carp.protocol.engine import Engine
 from carp.protocol.events import Configured, Event
 from carp.testing.hosts import address, parent_up
@@ -113,12 +114,15 @@ class FakeRuntime:
 
     def __init__(self, publish: Callable[[str, Any], None] | None = None) -> None:
         self.engine = Engine(1, Random(1))
+        self.observers: set[Callable[[Transition], None]] = set()
+        self.actions: list[Action] = []
         for parent in ("eth0", "eth1"):
             self.handle(parent_up(parent=parent))
         self.hardware = SimpleNamespace(table=Table())
         self.chronicle = Chronicle(2, publish)
         self.lateness = Lateness()
         self.fencing = SimpleNamespace(describe=lambda _name, _now: {"state": "unavailable", "reason": "a test"})
+        self.errands = SimpleNamespace(describe=list)
         self.started_at = boottime()
         self.configuration: Configuration | None = None
         self.adopted: list[Configuration] = []
@@ -127,8 +131,13 @@ class FakeRuntime:
         self.gate.set()
 
     def handle(self, event: Event) -> None:
-        """Give the engine an event."""
-        self.engine.handle(event, boottime())
+        """Give the engine an event; what it asks for is kept, and changes of state are told."""
+        actions = self.engine.handle(event, boottime())
+        self.actions += actions
+        for action in actions:
+            if isinstance(action, Transition):
+                for observer in list(self.observers):
+                    observer(action)
 
     async def reconfigure(self, configuration: Configuration) -> list[str]:
         """Change to another configuration, once the gate is open."""

@@ -12,8 +12,9 @@ from daemon_kit import LINK_GROUP, FakeRuntime, configured, play
 
 from carp.config.change import Change, WrittenAddress
 from carp.config.load import Configuration, load_file
-from carp.daemon.administration import Administration, ChangeRefusedError
+from carp.daemon.administration import Administration
 from carp.daemon.chronicle import logger
+from carp.daemon.refusals import ChangeRefusedError
 from carp.linux.clock import boottime
 from carp.linux.rtnetlink import Link
 from carp.protocol.demotion import Demotion
@@ -262,7 +263,7 @@ def test_a_master_warns_of_the_order() -> None:
         house.force("carp0", State.MASTER)
         outcome = await house.administration.change(Change("carp0", set={"pass": "x"}))
         (warning,) = outcome.warnings
-        assert warning.startswith("carp0: this host is MASTER: change the BACKUPs first and the MASTER last, ")
+        assert warning.startswith("carp0: this host is MASTER: the BACKUPs are to be changed before it, all ")
         for change in (Change("carp0", set={"advskew": 3}), Change("carp1", set={"pass": "x"})):
             assert (await house.administration.change(change)).warnings == []
 
@@ -323,7 +324,7 @@ def test_demotion_is_added() -> None:
         old, new, _ = await administration.set_global({"demotion": -20})
         assert (old, new) == ({"demotion": 50}, {"demotion": 30})
         assert house.runtime.adopted == []
-        assert administration.groups()["carp"]["demote"] == 30
+        assert administration.demoting.groups()["carp"]["demote"] == 30
         await administration.set_global({"demotion": -30})
         assert house.demotions() == {}
 
@@ -383,13 +384,13 @@ def test_groups_are_listed() -> None:
 
     async def scenario(house: House) -> None:
         await house.administration.change(Change("carp4", create=True))
-        assert house.administration.groups() == {
+        assert house.administration.demoting.groups() == {
             "carp": {"demote": 0, "members": ["carp0", "carp1", "carp4"]},
             "lan": {"demote": 0, "members": ["carp1"]},
         }
         for name in ("carp0", "carp1", "carp4"):
             await house.administration.change(Change(name, destroy=True))
-        assert house.administration.groups() == {"carp": {"demote": 0, "members": []}}
+        assert house.administration.demoting.groups() == {"carp": {"demote": 0, "members": []}}
 
     housed(scenario)
 

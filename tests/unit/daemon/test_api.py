@@ -23,6 +23,7 @@ from carp.daemon.api import Api
 from carp.daemon.control import Control
 from carp.daemon.conversation import MOST_BODY_BYTES
 from carp.daemon.event_stream import Events
+from carp.daemon.handover import HandOver
 from carp.daemon.pacing import Turns
 from carp.daemon.routes import Route
 from carp.protocol.actions import Drop, Note, Notice, Reason, Transition
@@ -47,7 +48,8 @@ class House:
         self.runtime = FakeRuntime(self.events.publish)
         runtime: Any = self.runtime
         self.administration = Administration(runtime, self.load, LINK_GROUP, self.events.publish)
-        self.routes = Api(runtime, self.administration, self.events, turns).routes()
+        handover = HandOver(runtime, folder)
+        self.routes = Api(runtime, self.administration, handover, self.events, turns).routes()
 
     def load(self) -> Configuration:
         """Read what it was started from."""
@@ -120,6 +122,7 @@ def test_the_examples_work(tmp_path: Path, heading: str) -> None:
     method, _, pattern = heading.partition(" ")
 
     async def scenario(house: House) -> None:
+        house.administration.demoting.add("backup", {"amount": 10})
         for asked, target, written in examples(text):
             body = None if written is None else written.replace(b"/tmp", str(tmp_path).encode())
             reply = await house.ask(asked, target, body)

@@ -35,6 +35,12 @@ def test_a_parent_that_is_not_there_is_named() -> None:
     assert found == ["carp0.carpdev: there is no interface eth9 on this host; it has eth0, eth1, lo"]
 
 
+def test_a_parent_needs_a_mac() -> None:
+    """Loopback and tunnels carry no Ethernet."""
+    found = problems(stock(), carp0={**CARP0, "carpdev": "lo"})
+    assert found == ["carp0.carpdev: lo is no Ethernet interface: CARP needs one that has a MAC address"]
+
+
 @pytest.mark.parametrize("table", [CARP0, {}], ids=["whole", "draft"])
 def test_a_name_that_somebody_else_uses(table: dict[str, Any]) -> None:
     """An interface of that name that is not carpd's."""

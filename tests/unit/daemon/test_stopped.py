@@ -34,7 +34,8 @@ class House:
         sender: Any = SimpleNamespace(advertise=self.advertise, announce=lambda *_: None)
         ownership: Any = SimpleNamespace(take=lambda *_: None, release=lambda _: None)
         fencing: Any = SimpleNamespace(sent=self.open_fence, close=lambda name: self.open_until.pop(name, None))
-        self.execution = Execution(self.bench.engine, sender, ownership, fencing, Chronicle(0), lambda: None)
+        errands: Any = SimpleNamespace(transition=lambda *_: None, notice=lambda _: None)
+        self.execution = Execution(self.bench.engine, sender, ownership, fencing, Chronicle(0), errands, lambda: None)
 
     def read_clock(self) -> Instant:
         """Read the clock, after a sleep if one is planned."""

@@ -28,7 +28,8 @@ def test_master_speaks_up(claimed):
     """A MASTER whose address is claimed tells who claims it, announces and advertises at once."""
     bench = master()
     actions = bench.feed(AddressClaimed(PARENT, claimed.ip, STRANGER))
-    (notice,) = only(Notice, actions)
+    notice, again = only(Notice, actions)
+    assert again.note is Note.REASSERTED
     assert notice.note is Note.CLAIMED
     assert str(claimed.ip) in notice.detail
     assert STRANGER.hex(":") in notice.detail

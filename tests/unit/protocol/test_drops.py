@@ -211,8 +211,8 @@ def test_a_wrong_digest_is_remembered_with_its_sender():
     """Who sends with another pass phrase is named in the status; a valid advertisement names nobody."""
     bench, peer = bench_in(State.BACKUP)
     bench.hear(peer.advertisement())
-    assert bench.interface().last_refused is None
+    assert bench.interface().vigilance.last_refused is None
     bench.hear(peer.wrong(DropReason.BAD_DIGEST))
-    refused = bench.interface().last_refused
+    refused = bench.interface().vigilance.last_refused
     assert refused is not None
     assert (refused.vhid, refused.source) == (1, peer.sources[IPV4])

@@ -2,9 +2,9 @@
 
 import pytest
 
-from carp.protocol.actions import Announce, CloseFence, Notice, Reason, Release, Send, Take, Transition
+from carp.protocol.actions import Announce, CloseFence, Notice, Prepare, Reason, Release, Send, Take, Transition
 from carp.protocol.demotion import Demotion
-from carp.protocol.events import DemotionStarted
+from carp.protocol.events import DemotionStarted, TakeFailed
 from carp.protocol.table import TABLE, Guard, Input
 from carp.protocol.values import Family, State
 from carp.testing.bench import Bench, advertisements, only
@@ -62,6 +62,19 @@ class TestBackupHears:
         assert reason(actions) is Reason.MASTER_BOWED_OUT
         assert bench.state() is State.MASTER
 
+    @reaches(State.BACKUP, Guard.CANNOT_TAKE)
+    @pytest.mark.parametrize("how", ["bow-out", "more demoted", "slower"])
+    def test_who_could_not_take_waits(self, how):
+        """A host whose last take failed within its master-down time waits for its timer, whatever it hears."""
+        bench, peer = backup(preempt=True, advskew=10)
+        bench.answers = False
+        bench.hear(peer.bow_out())
+        bench.feed(TakeFailed("carp0", "no"))
+        said = {"bow-out": peer.bow_out, "more demoted": lambda: peer.advertisement(demote=9), "slower": peer.advertisement}
+        peer.advskew = 200
+        assert reason(bench.hear(said[how]())) is None
+        assert reason(bench.run_for(seconds(4))) is Reason.MASTER_TIMED_OUT
+
     @reaches(State.BACKUP, Guard.BOWS_OUT)
     def test_bow_out_at_advbase_0(self):
         """A bow-out is heard at advbase 0 as well."""
@@ -96,6 +109,15 @@ class TestBackupHears:
         """A host that is more demoted than the MASTER does not preempt it."""
         bench, peer = backup(preempt=True, demoted=1)
         assert reason(bench.hear(peer.advertisement(advskew=200))) is None
+
+    @reaches(State.BACKUP, Guard.PREPARES)
+    def test_slower_master_with_a_stage(self):
+        """A host with a pre-master stage begins it instead, and stays BACKUP meanwhile."""
+        bench, peer = backup(preempt=True, advskew=10, pre_master=True)
+        bench.answers = False
+        actions = bench.hear(peer.advertisement(advskew=11))
+        assert [type(action) for action in actions] == [Prepare]
+        assert bench.state() is State.BACKUP
 
     @reaches(State.BACKUP, Guard.LESS_DEMOTED_HERE)
     def test_more_demoted_master(self):

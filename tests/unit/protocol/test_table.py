@@ -52,7 +52,7 @@ def test_addresses_follow_the_state(pair, row):
     state, input_ = pair
     if row.next is State.MASTER and state is not State.MASTER:
         lives = input_ is Input.ADVERTISEMENT and row.guard is not Guard.BOWS_OUT
-        first = (Effect.WAIT_FOR_YIELD, Effect.ADVERTISE) if lives else (Effect.ADVERTISE, Effect.TAKE)
+        first = (Effect.WAIT_FOR_YIELD, Effect.ADVERTISE) if lives else (Effect.ADVERTISE, Effect.PREPARE_AND_TAKE)
         assert row.effects == (Effect.DISARM, *first, Effect.ARM_ADVERTISE)
     if state is State.MASTER and row.next is not State.MASTER:
         assert row.effects[0] is Effect.DISARM
@@ -75,10 +75,10 @@ def test_every_guard_and_effect_is_used():
 
 
 OFFERS = [
-    Standing(advbase, advbase * 1000 + skew, 3 * advbase * 1000 + skew, demote, preempt, hears, reasserts)
+    Standing(advbase, advbase * 1000 + skew, 3 * advbase * 1000 + skew, demote, *switches)
     for advbase, skew in ((0, 0), (0, 5), (1, 0), (1, 100))
     for demote in (0, 1)
-    for preempt, hears, reasserts in itertools.product((False, True), repeat=3)
+    for switches in itertools.product((False, True), repeat=5)
 ]
 ANSWERS = [
     Heard(interval, demote, bow_out, preference)

@@ -2,12 +2,9 @@
 
 import errno
 
-import pytest
-
 from carp.protocol.actions import Announce, Note, Notice, Reason, Release, Send, Take, Transition
 from carp.protocol.events import Sent, TakeFailed, Taken
-from carp.protocol.health import SEND_ERROR_DEMOTION_NS, TAKE_FAILED_DEMOTION_NS
-from carp.protocol.parameters import Node
+from carp.protocol.health import TAKE_FAILED_DEMOTION_NS
 from carp.protocol.values import Family, State
 from carp.testing.bench import Bench, advertisements, only
 from carp.testing.clock import milliseconds, seconds
@@ -167,7 +164,8 @@ class TestSpeakingUp:
         """A worse MASTER that goes on is counted and noticed with its settings and source."""
         bench, peer = master()
         bench.run_for(milliseconds(500))
-        (notice,) = only(Notice, bench.hear(peer.advertisement(advskew=9)))
+        again, notice = only(Notice, bench.hear(peer.advertisement(advskew=9)))
+        assert again.note is Note.REASSERTED
         assert (notice.note, notice.source) == (Note.RIVAL, peer.sources[IPV4])
         assert notice.detail.startswith("advbase 1 advskew 9 demote 0")
         assert bench.engine.statistics.rivals_heard == bench.interface().statistics.rivals_heard == 1
@@ -184,79 +182,3 @@ class TestSpeakingUp:
         lan.heal()
         lan.run_for(seconds(1.5))
         assert (lan.masters(), lan.holders(VIP4)) == ({"a"}, {"a"})
-
-
-class TestSendErrors:
-    def report(self, bench, *results):
-        return [
-            action for failed in results for action in bench.feed(Sent("carp0", 1, IPV4, errno.ENETDOWN if failed else None))
-        ]
-
-    def test_three_in_a_row_demote(self):
-        """Three failed sends in a row demote by one; the MASTER tells it at once."""
-        bench = unanswered()
-        bench.wait_for(State.MASTER)
-        assert only(Send, self.report(bench, True, True)) == []
-        assert bench.interface().demote == 0
-        actions = self.report(bench, True)
-        assert [sent.demote for sent in advertisements(actions)] == [1]
-
-    def test_a_success_between_starts_over(self):
-        """A send that succeeds in between starts the count over."""
-        bench = unanswered()
-        self.report(bench, True, True, False, True, True)
-        assert bench.interface().demote == 0
-
-    def test_three_successes_undo_it(self):
-        """Three sends in a row that succeed end the demotion; a failure between starts that count over."""
-        bench = unanswered()
-        self.report(bench, True, True, True, False, False, True, False, False)
-        assert bench.interface().demote == 1
-        self.report(bench, False)
-        assert bench.interface().demote == 0
-
-    def test_it_ends_by_itself(self):
-        """A BACKUP sends nothing that could succeed: the demotion ends after a minute without another failure."""
-        bench = unanswered()
-        self.report(bench, True, True, True)
-        bench.run_for(SEND_ERROR_DEMOTION_NS - 1)
-        assert bench.interface().demote == 1
-        bench.run_for(1)
-        assert bench.interface().demote == 0
-
-    def test_more_failures_demote_no_further(self):
-        """However many sends fail, the demotion is one."""
-        bench = unanswered()
-        self.report(bench, *[True] * 20)
-        assert bench.interface().demote == 1
-
-    def test_limit_grows_with_the_nodes(self):
-        """With n virtual hosts on an interface it takes 3 * n failures, and as many successes."""
-        bench = unanswered(nodes=(Node(1), Node(2)))
-        self.report(bench, *[True] * 5)
-        assert bench.interface().demote == 0
-        self.report(bench, True)
-        assert bench.interface().demote == 1
-        self.report(bench, *[False] * 5)
-        assert bench.interface().demote == 1
-        self.report(bench, False)
-        assert bench.interface().demote == 0
-
-    @pytest.mark.parametrize(("error", "no_memory"), [(errno.ENOBUFS, 1), (errno.ENOMEM, 1), (errno.ENETDOWN, 0)])
-    def test_counted(self, error, no_memory):
-        """A failure is counted and told; lack of memory has its own counter besides."""
-        bench = unanswered()
-        (notice,) = bench.feed(Sent("carp0", 1, IPV4, error))
-        assert notice.note is Note.SEND_FAILED
-        statistics = bench.engine.statistics
-        assert (statistics.send_errors, statistics.no_memory, statistics.sent[IPV4]) == (1, no_memory, 0)
-
-    def test_mute_host_loses_mastership(self):
-        """On a LAN a MASTER whose sends fail is replaced, and does not come back while they fail."""
-        lan = VirtualLan()
-        lan.add("mute", carp_interface())
-        lan.add("good", carp_interface(advskew=200))
-        lan.run_for(seconds(5))
-        lan.stations["mute"].hardware.send_errno = errno.ENETDOWN
-        lan.run_for(seconds(15))
-        assert (lan.masters(), lan.holders(VIP4)) == ({"good"}, {"good"})

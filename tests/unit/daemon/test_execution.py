@@ -1,0 +1,341 @@
+"""Carrying out what the engine asks for: who is asked, in which order, and what comes of it."""
+
+import errno
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from carp.config.load import Configuration
+from carp.daemon.execution import Execution
+from carp.linux.clock import boottime
+from carp.protocol.actions import (
+    Action,
+    Announce,
+    CloseFence,
+    Drop,
+    Note,
+    Notice,
+    Prepare,
+    Probe,
+    Reason,
+    Release,
+    Send,
+    SetMask,
+    Take,
+    Transition,
+)
+from carp.protocol.engine import Engine
+from carp.protocol.events import Configured, Forced, Shutdown, Taken
+from carp.protocol.packet import DropReason
+from carp.protocol.parameters import HostParameters
+from carp.protocol.values import NANOSECONDS_PER_MILLISECOND, Family, Instant, State
+from carp.testing.hosts import VIP4, carp_interface, parent_up
+
+CARP0 = carp_interface("carp0", 1)
+CARP1 = carp_interface("carp1", 2)
+SEND = Send("carp0", 1, Family.IPV4, (b"packet",), 3_000_000_000)
+TRANSITION = Transition("carp0", 1, State.BACKUP, State.MASTER, Reason.FORCED)
+NOTICE = Notice("carp0", 1, Note.RIVAL)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """An event that makes the engine ask for these actions."""
+
+    actions: tuple[Action, ...]
+
+
+class TellingEngine(Engine):
+    """An engine that asks for what it is told to ask for; everything else is its own."""
+
+    def handle(self, event: Any, now: Instant) -> list[Action]:
+        """Answer an event."""
+        return list(event.actions) if isinstance(event, Ask) else super().handle(event, now)
+
+
+class House:
+    """An execution whose hands write down what they were asked to do; two carp interfaces, both BACKUP."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[Any, ...]] = []
+        self.sent: tuple[int | None, tuple[bytes, ...]] | None = (None, ())
+        self.probed: int | None = None
+        self.closed_ns: int | None = None
+        self.configuration: Configuration | None = Configuration(HostParameters((CARP0, CARP1)))
+        self.now = boottime()
+        self.sending_takes_ns = 0
+        self.engine = TellingEngine(1, Random(1))
+        for event in (parent_up(), Configured(self.configuration.host)):
+            self.engine.handle(event, self.now)
+        hands: Any = {
+            "sender": SimpleNamespace(advertise=self.advertise, probe=self.probe, announce=self.note("announce")),
+            "ownership": SimpleNamespace(take=self.note("take"), release=self.note("release")),
+            "fencing": SimpleNamespace(close=self.note("close"), sent=self.open),
+            "chronicle": SimpleNamespace(
+                say=self.note("say"),
+                transition=self.note("transition"),
+                notice=lambda notice, _: self.done.append(("notice", notice)),
+                drop=lambda drop, _: self.done.append(("drop", drop)),
+            ),
+            "errands": SimpleNamespace(
+                prepare=self.note("prepare"), transition=self.note("errand"), notice=self.note("errand")
+            ),
+        }
+        self.execution = Execution(self.engine, running=lambda: self.configuration, **hands)
+
+    def note(self, word: str) -> Any:
+        """Make a hand that writes down what it is given."""
+        return lambda *arguments: self.done.append((word, *arguments))
+
+    def advertise(self, send: Send, parameters: object) -> tuple[int | None, tuple[bytes, ...]] | None:
+        """Send, as it is to come out."""
+        self.done.append(("advertise", send, parameters))
+        self.now = Instant(self.now + self.sending_takes_ns)
+        return self.sent
+
+    def probe(self, probe: Probe, parameters: object) -> int | None:
+        """Probe, as it is to come out."""
+        self.done.append(("probe", probe, parameters))
+        return self.probed
+
+    def open(self, name: str, families: Iterable[Family], family: Family, until: Instant, now: Instant) -> int | None:
+        """Open the fence."""
+        self.done.append(("open", name, tuple(families), family, until, now))
+        return self.closed_ns
+
+    def handle(self, event: Any) -> list[tuple[Any, ...]]:
+        """Give the engine an event; return what was done."""
+        self.done.clear()
+        self.execution.handle(event)
+        return list(self.done)
+
+    def carry_out(self, *actions: Action) -> list[tuple[Any, ...]]:
+        """Let the engine ask for actions; return what was done."""
+        return self.handle(Ask(actions))
+
+    def become_master(self, *names: str) -> None:
+        """Let carp interfaces be MASTER with live addresses."""
+        for name in names:
+            self.handle(Forced(name, State.MASTER))
+            self.handle(Taken(name))
+
+    def words(self, *actions: Action) -> list[str]:
+        """Carry out actions; return the words of what was done."""
+        return [word for word, *_ in self.carry_out(*actions)]
+
+
+@pytest.fixture
+def house(monkeypatch: pytest.MonkeyPatch) -> House:
+    """Make one, whose clock stands still unless it is told to go on."""
+    made = House()
+    monkeypatch.setattr("carp.daemon.execution.boottime", lambda: made.now)
+    return made
+
+
+def test_each_is_done_by_whose_it_is(house: House) -> None:
+    """With what it has to know."""
+    probe = Probe("carp0", VIP4.ip, bytes(4))
+    announce = Announce("carp0", (VIP4,))
+    drop = Drop("lan0", DropReason.ECHO, b"")
+    prepare = Prepare("carp0", 7)
+    expected: list[tuple[Action, tuple[Any, ...]]] = [
+        (probe, ("probe", probe, CARP0)),
+        (announce, ("announce", announce, CARP0)),
+        (Take("carp0", (VIP4,)), ("take", "carp0", (VIP4,))),
+        (CloseFence("carp0"), ("close", "carp0")),
+        (prepare, ("prepare", prepare)),
+        (drop, ("drop", drop)),
+    ]
+    for action, done in expected:
+        assert house.carry_out(action) == [done, ("release", [])]
+
+
+def test_a_mask_is_for_others(house: House) -> None:
+    """Nobody here has one."""
+    assert house.words(SetMask("carp0", 1)) == ["release"]
+
+
+def test_the_order_is_that_of_the_engine(house: House) -> None:
+    """Nothing overtakes anything."""
+    words = house.words(CloseFence("carp0"), Take("carp0", (VIP4,)), SEND, Announce("carp0", (VIP4,)))
+    assert words == ["close", "take", "advertise", "open", "announce", "release"]
+
+
+def test_links_are_torn_down_last(house: House) -> None:
+    """All at once, when everybody has bowed out."""
+    farewell = replace(SEND, holds_ns=0)
+    other = replace(farewell, interface="carp1", vhid=2)
+    done = house.carry_out(farewell, Release("carp0"), other, Release("carp1"))
+    assert [one[0] for one in done] == ["advertise", "advertise", "release"]
+    assert done[-1] == ("release", ["carp0", "carp1"])
+
+
+def test_an_advertisement_opens_the_fence(house: House) -> None:
+    """From before it was sent, for as long as it holds; the engine counts it."""
+    before = house.now
+    house.sending_takes_ns = NANOSECONDS_PER_MILLISECOND
+    opened = ("open", "carp0", CARP0.families, Family.IPV4, before + SEND.holds_ns, before)
+    assert house.carry_out(SEND) == [("advertise", SEND, CARP0), opened, ("release", [])]
+    assert house.engine.statistics.sent[Family.IPV4] == 1
+
+
+def test_a_farewell_opens_no_fence(house: House) -> None:
+    """It holds for no time; it is counted."""
+    assert house.words(replace(SEND, holds_ns=0)) == ["advertise", "release"]
+    assert house.engine.statistics.sent[Family.IPV4] == 1
+
+
+def test_an_advertisement_that_was_not_sent_opens_no_fence(house: House) -> None:
+    """The engine hears of it, and what it says to that is carried out too."""
+    house.sent = (errno.ENETDOWN, ())
+    done = house.carry_out(SEND)
+    notice = Notice("carp0", 1, Note.SEND_FAILED, f"ipv4, errno {errno.ENETDOWN}")
+    assert [one[0] for one in done] == ["advertise", "notice", "errand", "release"]
+    assert done[1][1].note is notice.note
+    assert str(errno.ENETDOWN) in done[1][1].detail
+    assert (house.engine.statistics.send_errors, house.engine.statistics.sent[Family.IPV4]) == (1, 0)
+
+
+def test_peers_that_were_not_reached_are_told(house: House) -> None:
+    """The fence opens all the same: another one heard it."""
+    house.sent = (None, (bytes((192, 0, 2, 9)),))
+    done = house.carry_out(SEND)
+    assert [one[0] for one in done] == ["advertise", "open", "notice", "errand", "release"]
+    assert done[2][1].detail == "to 192.0.2.9"
+
+
+def test_a_fence_that_was_closed_is_told(house: House) -> None:
+    """With its time: the advertisement came too late."""
+    house.closed_ns = 12 * NANOSECONDS_PER_MILLISECOND
+    said = [one for one in house.carry_out(SEND) if one[0] == "say"]
+    assert said == [("say", 2, "carp0: the fence was closed for 12 ms: an advertisement came too late")]
+
+
+def test_without_a_parent_nothing_came_of_it(house: House) -> None:
+    """Neither a success nor a failure."""
+    house.sent = None
+    assert house.words(SEND) == ["advertise", "release"]
+    statistics = house.engine.statistics
+    assert (statistics.sent[Family.IPV4], statistics.send_errors) == (0, 0)
+
+
+def test_what_follows_comes_after_what_was_asked(house: House) -> None:
+    """The engine's answer to a failure does not overtake the rest of the round."""
+    house.sent = (errno.ENETDOWN, ())
+    assert house.words(SEND, Take("carp0", (VIP4,)))[:3] == ["advertise", "take", "notice"]
+
+
+@pytest.mark.parametrize(("error", "failures"), [(None, 0), (errno.ENETDOWN, 3)])
+def test_the_engine_learns_what_a_probe_found(house: House, error: int | None, failures: int) -> None:
+    """Three that fail in a row demote, as advertisements that fail."""
+    house.probed = error
+    for _ in range(10):
+        house.carry_out(Probe("carp0", VIP4.ip, bytes(4)))
+    assert bool(list(house.engine.host.demotions)) is bool(failures)
+
+
+def test_who_is_told_of_a_change(house: House) -> None:
+    """The log, the errands with the parameters, and each observer."""
+    seen: list[Transition] = []
+    house.execution.observers.add(seen.append)
+    assert house.carry_out(TRANSITION) == [("transition", TRANSITION), ("errand", TRANSITION, CARP0), ("release", [])]
+    assert seen == [TRANSITION]
+
+
+def test_observers_may_come_and_go(house: House) -> None:
+    """In the middle of a change; those who are gone hear no more."""
+    seen: list[str] = []
+    observers = house.execution.observers
+
+    def once(_: Transition) -> None:
+        seen.append("once")
+        observers.discard(once)
+
+    def another(_: Transition) -> None:
+        seen.append("another")
+        observers.update((lambda _: seen.append("later"), lambda _: seen.append("later")))
+
+    observers.add(once)
+    house.carry_out(TRANSITION)
+    assert (seen, observers) == (["once"], set())
+    observers.add(another)
+    house.carry_out(TRANSITION)
+    assert seen == ["once", "another"]
+    observers.discard(another)
+    house.carry_out(TRANSITION)
+    assert seen == ["once", "another", "later", "later"]
+
+
+def test_who_is_told_of_a_notice(house: House) -> None:
+    """The log and the errands, and no observer."""
+    house.execution.observers.add(lambda _: pytest.fail("an observer was told"))
+    assert house.carry_out(NOTICE) == [("notice", NOTICE), ("errand", NOTICE), ("release", [])]
+
+
+def test_an_interface_that_is_removed_bows_out(house: House) -> None:
+    """With its former parameters, which are those that still run; its hooks are told."""
+    house.become_master("carp0")
+    done = house.handle(Configured(HostParameters((CARP1,))))
+    assert house.engine.interface("carp0") is None
+    assert [one[2] for one in done if one[0] in ("advertise", "errand")] == [CARP0, CARP0]
+    assert done[-1] == ("release", ["carp0"])
+
+
+@pytest.mark.parametrize("configuration", [None, Configuration(HostParameters((CARP1,)))])
+def test_an_interface_that_nobody_knows(house: House, configuration: Configuration | None) -> None:
+    """Sends nothing, and does not disturb the others."""
+    house.handle(Configured(HostParameters((CARP1,))))
+    house.configuration = configuration
+    other = replace(SEND, interface="carp1", vhid=2)
+    gone = (SEND, Probe("carp0", VIP4.ip, bytes(4)), Announce("carp0", (VIP4,)), TRANSITION)
+    done = house.carry_out(*gone, other)
+    assert [one[:2] for one in done if one[0] != "open"] == [
+        ("transition", TRANSITION),
+        ("errand", TRANSITION),
+        ("advertise", other),
+        ("release", []),
+    ]
+    assert next(one[2] for one in done if one[0] == "errand") is None
+
+
+def test_a_whole_host_stops(house: House) -> None:
+    """Every MASTER bows out, and then all are torn down together."""
+    house.become_master("carp0", "carp1")
+    done = house.handle(Shutdown())
+    words = [one[0] for one in done]
+    assert words.count("advertise") == 2
+    assert (words.index("release"), done[-1]) == (len(done) - 1, ("release", ["carp0", "carp1"]))
+
+
+def test_a_pause_that_harms_nobody(house: House) -> None:
+    """Is none: everything is sent in its order."""
+    house.become_master("carp0", "carp1")
+    house.sending_takes_ns = 500 * NANOSECONDS_PER_MILLISECOND
+    other = replace(SEND, interface="carp1", vhid=2)
+    words = house.words(SEND, other, Announce("carp1", (VIP4,)))
+    assert words == ["advertise", "open", "advertise", "open", "announce", "release"]
+
+
+def test_who_steps_back_for_a_pause_advertises_no_more(house: House) -> None:
+    """A peer may have taken over meanwhile: what was to be sent is not, the fence is closed, the addresses are released."""
+    house.become_master("carp0", "carp1")
+    house.sending_takes_ns = 10_000 * NANOSECONDS_PER_MILLISECOND
+    other = replace(SEND, interface="carp1", vhid=2)
+    done = house.carry_out(SEND, other, other, NOTICE)
+    assert [one[1] for one in done if one[0] == "advertise"] == [SEND]
+    assert [one[1].interface for one in done if one[0] == "transition"] == ["carp0", "carp1"]
+    assert {one[1] for one in done if one[0] == "close"} == {"carp0", "carp1"}
+    assert done[-1] == ("release", ["carp0", "carp1"])
+    assert ("notice", NOTICE) in done
+    assert [one.leader.state for one in house.engine.interfaces] == [State.BACKUP, State.BACKUP]
+
+
+def test_the_time_between_events_is_no_pause(house: House) -> None:
+    """Nothing was to be sent then."""
+    house.become_master("carp0")
+    house.now = Instant(house.now + 10_000 * NANOSECONDS_PER_MILLISECOND)
+    assert house.words(SEND) == ["advertise", "open", "release"]
