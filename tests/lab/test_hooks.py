@@ -3,6 +3,7 @@
 import http.client
 import itertools
 import json
+import signal
 import socket
 import statistics
 import subprocess
@@ -79,6 +80,7 @@ def test_the_hooks_of_a_life(kit: ProgramKit, pair: tuple[Host, Host]) -> None:
     assert a.carp("demote", "remove", "disk").returncode == 0
     wait_settled(QUICK, a, b)
     kit.wait_for_runs(*down, *up)
+    kit.wait_for_lines("addresses", len(down + up))
     a.stop()
     runs = kit.wait_for_runs(*down, *up, *stopped)
     for run in runs:
@@ -98,6 +100,21 @@ def test_the_hooks_of_a_life(kit: ProgramKit, pair: tuple[Host, Host]) -> None:
         # The interface is removed while the last hooks run.
         if "INIT" not in what:
             assert [address in found for address in SHARED] == [what in ("master MASTER", "change MASTER")] * 2, line
+
+
+def test_a_master_without_its_addresses(kit: ProgramKit, pair: tuple[Host, Host]) -> None:
+    """`master` and `change` do not run where the addresses cannot be set, as their link's name is somebody else's."""
+    (a, _) = pair
+    settle_at_once(a)
+    reload(a, {"global.hooks": dict.fromkeys(("master", "backup", "change"), kit.recorder("hook"))})
+    tried = a.log_text().count("BACKUP -> MASTER")
+    # Stopped for a moment, as it makes its link again at once.
+    a.signal(signal.SIGSTOP)
+    a.namespace.ip("link del dev carp0", "link add name carp0 type veth peer name other0")
+    a.signal(signal.SIGCONT)
+    until(lambda: a.log_text().count("BACKUP -> MASTER") > tried + 2, SLACK_S, "it to try again")
+    kit.wait_for_lines("runs", 4)
+    assert {run.what for run in kit.runs()} == {"backup MASTER BACKUP", "change MASTER BACKUP"}
 
 
 def test_one_interface_has_hooks_of_its_own(kit: ProgramKit, pair: tuple[Host, Host]) -> None:
@@ -183,7 +200,7 @@ def test_pre_master(
 
 
 def test_reasserted(kit: ProgramKit, stage: Stage, pair: tuple[Host, Host]) -> None:
-    """It runs when a worse MASTER is heard, and this host stays; one that is running is not run again beside itself."""
+    """It runs when a worse MASTER is heard, and this host stays; what comes while it runs adds no further run."""
     (a, _) = pair
     hook = kit.recorder("hook", "sleep 0.3", "date +%s%N >>{out}/ends")
     add_tables(a, {"global.hooks": {"reasserted": hook}})
@@ -198,7 +215,8 @@ def test_reasserted(kit: ProgramKit, stage: Stage, pair: tuple[Host, Host]) -> N
             # Longer than the least time between two answers of the MASTER.
             holds_for(lambda: True, 0.05)
         kit.wait_for_lines("ends")
-        # Now it may run again.
+        # What came meanwhile is over, and now it may run again.
+        assert holds_for(lambda: len(kit.lines("runs")) == 1, AFTER_S)
         until(lambda: inject(raw, [Forgery(advskew=200).frame()]) and len(kit.lines("runs")) > 1, SLACK_S, "another run", 0.1)
         kit.wait_for_lines("ends", 2)
     runs = kit.runs()
@@ -220,8 +238,8 @@ def test_a_hook_that_hangs(kit: ProgramKit, pair: tuple[Host, Host]) -> None:
         settle(QUICK, a)
         began = now_ns()
         until(lambda: "change BACKUP MASTER" in [run.what for run in kit.runs()], SLACK_S, "the next hook")
-        # The timeout, and a second for it to end by itself.
-        assert kit.runs()[-1].at - began < 1.5 * SECOND_NS + 2 * STALL_NS
+        # The timeout, a second for it to end by itself, and what a busy machine takes to start programs.
+        assert kit.runs()[-1].at - began < 4 * SECOND_NS
         assert "carp0: the hook master failed: took over 0.5 s" in a.log_text()
         pids = [int(pid) for pid in kit.lines("pids")]
         assert len(pids) == 2

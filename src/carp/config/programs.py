@@ -174,7 +174,9 @@ def _exchangeable(place: str, status: os.stat_result, owners: set[int]) -> Itera
     if mode & _OTHERS_MAY_WRITE and not stat.S_ISLNK(status.st_mode):
         who = " and ".join(word for bit, word in ((stat.S_IWGRP, "its group"), (stat.S_IWOTH, "others")) if mode & bit)
         fault = f"{place}: mode {mode:04o} lets {who} exchange the program"
-        yield RefusedError("writable by its owner alone", fault=fault, hint=f"chmod go-w {shlex.quote(place)}")
+        # What everybody may write to, such as /tmp, is meant to be so.
+        hint = "put the program elsewhere" if mode & stat.S_ISVTX else f"chmod go-w {shlex.quote(place)}"
+        yield RefusedError("writable by its owner alone", fault=fault, hint=hint)
 
 
 def _not_runnable(place: str, status: os.stat_result) -> Iterator[RefusedError]:

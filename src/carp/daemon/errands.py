@@ -5,6 +5,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..attendant.orders import Check, Checked, CheckKind, Forget, Hook, HookEnded, HookKind, Message, Watch
@@ -26,6 +27,7 @@ TRACK_OWNER = "track"
 START_FACT = "start"
 _BOOT_CHECK = "(start of this host)"
 """No track can be called that."""
+_SYSTEMD = Path("/run/systemd/system")
 _ANSWER_SLACK_S = 1.0
 _LAST_HOOKS_S = 5.0
 _HOOK_OF = {State.MASTER: HookKind.MASTER, State.BACKUP: HookKind.BACKUP, State.INIT: HookKind.INIT}
@@ -83,7 +85,8 @@ class Errands:
             now = boottime()
             until = Instant(now + configuration.start_demote_time_ns)
             groups = frozenset({EVERY_INTERFACE})
-            self._awaits_boot = True
+            # Without systemd nobody tells, and the time decides.
+            self._awaits_boot = _SYSTEMD.is_dir()
             self._handle(
                 DemotionStarted(
                     Demotion(START_FACT, configuration.start_demote, groups, OWNER, now, until, "until this host has started")
@@ -177,13 +180,15 @@ class Errands:
         hooks = self._hooks.get(action.interface, NO_HOOKS)
         wait_s = 0.0
         if interface is not None:
+            leader, preempts = interface.leader, interface.leader.state is State.BACKUP
+            master = leader.known_master(boottime()) if preempts else None
             context = {
                 "interface": action.interface,
-                "vhid": interface.leader.vhid,
+                "vhid": leader.vhid,
                 "old_state": State.BACKUP.value,
-                "state": "MASTER",
-                "reason": "before becoming MASTER",
-                "peer": "",
+                "state": State.MASTER.value,
+                "reason": "before replacing the master" if preempts or leader.reason is None else leader.reason.value,
+                "peer": "" if master is None else address_text(master.source),
                 "addresses": [str(address) for address in interface.parameters.addresses],
                 "carpdev": interface.parameters.carpdev,
             }

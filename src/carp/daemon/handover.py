@@ -29,7 +29,10 @@ DEFAULT_PATIENCE_S = 5.0
 LONGEST_PATIENCE_S = 300.0
 MAINTENANCE = "maintenance"
 _GRACE_NS = 1 * NANOSECONDS_PER_SECOND
-_NO_DEMOTE_BYTE = "a peer that knows no demote byte (FreeBSD, NetBSD, ucarp -P) needs demote-skew = true here"
+_NO_DEMOTE_BYTE = (
+    "a peer that knows no demote byte (FreeBSD, NetBSD, ucarp -P) needs demote-skew = true here; one with a pre-master hook may"
+    " need a longer timeout"
+)
 
 
 @dataclass(slots=True)
@@ -122,13 +125,15 @@ class HandOver:
             raise ChangeRefusedError(["on: true or false is to be given"])
         flag = None
         if _flag(values, "on"):
-            flag = Maintenance(reason, by, datetime.now(UTC).isoformat(timespec="seconds"))
+            # Said once more, to try again: it began when it began.
+            began = self._flag or Maintenance("", "", datetime.now(UTC).isoformat(timespec="seconds"))
+            flag = Maintenance(reason or began.reason, by or began.by, began.since)
         await self._keep(flag)
         if flag is None:
             self._runtime.handle(DemotionEnded(MAINTENANCE))
             logger.info("maintenance is over")
             return self.describe()
-        logger.info("maintenance begins%s", f": {reason}" if reason else "")
+        logger.info("maintenance begins%s", f": {flag.reason}" if flag.reason else "")
         serving = [one for one in self._runtime.engine.interfaces if _serves(one)]
         result = await self._hand_over(serving, _maintenance_fact(flag), patience_s)
         for name in result.kept:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from carp.attendant.orders import Check, Checked, CheckKind, Forget, Hook, HookE
 from carp.config.hooks import Hooks
 from carp.config.load import Configuration
 from carp.config.track import Track
+from carp.daemon import errands as errands_module
 from carp.daemon.chronicle import logger
 from carp.daemon.errands import Errands
 from carp.linux.clock import boottime
@@ -34,6 +36,13 @@ SOURCE = bytes((192, 0, 2, 200))
 def track(name: str, demote: int = 10, groups: Iterable[str] = ("carp",), **check: Any) -> Track:
     """Describe a track of a file."""
     return Track(Check(name, CheckKind.FILE, f"/run/{name}", **check), demote, frozenset(groups))
+
+
+@pytest.fixture(autouse=True)
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let this be a host with systemd, which the returned directory says."""
+    monkeypatch.setattr(errands_module, "_SYSTEMD", tmp_path)
+    return tmp_path
 
 
 def configuration(*tracks: Track, hooks: Hooks = ALL, **values: Any) -> Configuration:
@@ -714,7 +723,7 @@ def test_the_stage_before_master_is_ordered(house: House) -> None:
         "vhid": 1,
         "old_state": "BACKUP",
         "state": "MASTER",
-        "reason": "before becoming MASTER",
+        "reason": "before replacing the master",
         "peer": "",
         "addresses": ["192.0.2.100/24", "2001:db8::100/64"],
         "carpdev": "eth0",
@@ -878,3 +887,11 @@ def test_the_first_and_the_last_change_have_hooks() -> None:
     house.errands.expect(BARE)
     house.change(State.BACKUP, State.INIT)
     assert house.attendance.hooks() == ["carp0 init 2", "carp0 change 2"]
+
+
+def test_a_start_without_systemd(systemd: Path) -> None:
+    """Nobody tells when it is over: the time does."""
+    systemd.rmdir()
+    house = House(replace(BARE, start_demote=100))
+    assert list(house.facts()) == ["start"]
+    assert house.attendances == []
