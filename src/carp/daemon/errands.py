@@ -170,7 +170,8 @@ class Errands:
             return
         queue = self._queues.setdefault(action.interface, _Queue())
         if not queue.reasserting:
-            queue.reasserting = self._order(action.interface, HookKind.REASSERTED, {**queue.context, "state": "MASTER"})
+            told = {**queue.context, "old_state": State.MASTER.value, "state": State.MASTER.value, "peer": ""}
+            queue.reasserting = self._order(action.interface, HookKind.REASSERTED, {**told, "reason": action.note.value})
 
     def prepare(self, action: Prepare) -> None:
         """Run the pre-master stage; it is answered in time, whatever becomes of it."""
