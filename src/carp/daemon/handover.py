@@ -126,7 +126,8 @@ class HandOver:
         flag = None
         if _flag(values, "on"):
             # Said once more, to try again: it began when it began.
-            began = self._flag or Maintenance("", "", datetime.now(UTC).isoformat(timespec="seconds"))
+            known = self._flag if self._flag is not None and self._flag.since else None
+            began = known or Maintenance("", "", datetime.now(UTC).isoformat(timespec="seconds"))
             flag = Maintenance(reason or began.reason, by or began.by, began.since)
         await self._keep(flag)
         if flag is None:

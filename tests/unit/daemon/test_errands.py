@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from carp.protocol.demotion import Demotion
 from carp.protocol.events import Configured, Due, Event, Forced, Prepared
 from carp.protocol.health import OWNER
 from carp.protocol.parameters import HostParameters, Node
-from carp.protocol.values import NANOSECONDS_PER_SECOND, Instant, State
+from carp.protocol.values import NANOSECONDS_PER_SECOND, Family, Instant, State
 from carp.testing.hosts import address, carp_interface
+from carp.testing.packets import Peer
 
 ADDRESSES = (address("192.0.2.100/24"), address("2001:db8::100/64"))
 CARP0 = carp_interface("carp0", 1, carpdev="eth0", addresses=ADDRESSES, pre_master=True)
@@ -634,8 +636,16 @@ def test_a_reassertion_has_a_hook(house: House) -> None:
     (order,) = house.attendance.sent
     assert isinstance(order, Hook)
     assert (order.kind, order.serial, order.answer) == (HookKind.REASSERTED, 1, False)
-    told = {key: order.context[key] for key in ("hook", "interface", "vhid", "state", "carpdev")}
-    assert told == {"hook": "reasserted", "interface": "carp0", "vhid": 1, "state": "MASTER", "carpdev": "eth0"}
+    told = {key: order.context[key] for key in ("hook", "interface", "vhid", "old_state", "state", "reason", "carpdev")}
+    assert told == {
+        "hook": "reasserted",
+        "interface": "carp0",
+        "vhid": 1,
+        "carpdev": "eth0",
+        "old_state": "MASTER",
+        "state": "MASTER",
+        "reason": Note.REASSERTED.value,
+    }
 
 
 def test_reassertions_are_no_flood(house: House) -> None:
@@ -729,6 +739,16 @@ def test_the_stage_before_master_is_ordered(house: House) -> None:
         "carpdev": "eth0",
     }
     assert house.prepared() == []
+
+
+def test_the_stage_is_told_whom_it_replaces(house: House) -> None:
+    """The MASTER that was heard, as it still serves."""
+    peer = Peer.of(CARP0)
+    house.engine.handle(peer.arrives(peer.advertisement(), boottime()), boottime())
+    house.prepare(1)
+    (order,) = house.attendance.sent
+    assert isinstance(order, Hook)
+    assert order.context["peer"] == str(ip_address(peer.sources[Family.IPV4]))
 
 
 @pytest.mark.parametrize("problem", ["", "exit status 1", "overtaken", "took over 2 s"])

@@ -544,6 +544,25 @@ def test_a_maintenance_can_be_told_again(tmp_path: Path) -> None:
     housed(tmp_path, scenario)
 
 
+def test_a_maintenance_that_is_only_tried_again(tmp_path: Path) -> None:
+    """Without another reason it stays the same one, of the same person, since then; what a broken flag said is forgotten."""
+
+    async def scenario(house: House) -> None:
+        maintenance.write(tmp_path, maintenance.Maintenance("new disks", "ann", "2026-01-02T03:04:05+00:00"))
+        house.handover.begin()
+        await house.handover.maintain({"on": True, **SHORT})
+        told = house.handover.describe()
+        assert (told["reason"], told["by"], told["since"]) == ("new disks", "ann", "2026-01-02T03:04:05+00:00")
+        (tmp_path / "maintenance.json").write_text("{")
+        house.handover.begin()
+        await house.handover.maintain({"on": True, **SHORT})
+        told = house.handover.describe()
+        assert told["reason"] == ""
+        assert told["since"]
+
+    housed(tmp_path, scenario)
+
+
 def test_it_is_described(tmp_path: Path) -> None:
     """Whether it is on, why, who said so, since when; and what this host serves all the same."""
 

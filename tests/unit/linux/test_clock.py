@@ -1,11 +1,13 @@
 """The clock of the protocol: packet stamps on a wall clock that is stepped, and the timer."""
 
+import itertools
 import select
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from carp.linux import clock as clock_module
 from carp.linux.clock import StampConverter, Timer, boottime
 from carp.protocol.values import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, Instant
 
@@ -99,6 +101,17 @@ def test_what_came_before_a_step_keeps_its_age(wall: WallClock, step: int) -> No
     time.sleep(0.05)
     stamps.begin_drain()
     assert abs(stamps.convert(stamp) - arrived) < TOLERANCE
+
+
+def test_a_pause_between_both_clocks_makes_packets_younger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never older: a living MASTER would be taken for dead."""
+    moments = itertools.count(1000 * NANOSECONDS_PER_SECOND, NANOSECONDS_PER_SECOND)
+    monkeypatch.setattr(clock_module, "boottime", lambda: Instant(next(moments)))
+    monkeypatch.setattr(time, "time_ns", lambda: next(moments) + HOUR)
+    converter = StampConverter()
+    arrived = next(moments)
+    now = converter.begin_drain()
+    assert arrived <= converter.convert(arrived + HOUR) <= now
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["forward", "back"])
