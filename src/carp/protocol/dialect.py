@@ -40,6 +40,13 @@ class TieRule(Enum):
     YIELD = "nobody: whoever hears an equal one yields"
 
 
+class AskerRule(Enum):
+    """What of an asker chooses the carp interface that answers it, of several with one address (WIRE.md section 9)."""
+
+    ADDRESS = "its address, modulo their number"
+    MAC = "a keyed hash of its MAC, modulo their number"
+
+
 class Identification(Enum):
     """The IPv4 identification field (WIRE.md section 5)."""
 
@@ -53,7 +60,8 @@ class Dialect:
 
     `tos` and `traffic_class` are the whole IPv4 and IPv6 byte. `source_mac_byte` is the fourth byte of the virtual MAC that
     advertisements come from. `hears_other_kind`: advertisements to this host alone are heard without peers too, and those to
-    the group with peers (PROTOCOL.md 1.4, 9.1). `routed_peers`: those of a peer may have passed routers.
+    the group with peers (PROTOCOL.md 1.4, 9.1). `routed_peers`: those of a peer may have passed routers. `newest_first`: of
+    several carp interfaces with one address the one configured last is the first (WIRE.md section 9).
     """
 
     name: str
@@ -78,6 +86,8 @@ class Dialect:
     source_mac_byte: int = 0x01
     hears_other_kind: bool = False
     routed_peers: bool = False
+    asker: AskerRule = AskerRule.ADDRESS
+    newest_first: bool = False
 
 
 AUTO = Dialect(
@@ -104,6 +114,7 @@ _OPENBSD = Dialect(
     demotion=DemotionRule.BYTE,
     hears_demote_byte=True,
     triples_skew=True,
+    asker=AskerRule.MAC,
 )
 _FREEBSD = Dialect(
     "freebsd",
@@ -115,7 +126,7 @@ _FREEBSD = Dialect(
     hears_other_kind=True,
     routed_peers=True,
 )
-_NETBSD = Dialect("netbsd", identification=Identification.ZERO)
+_NETBSD = Dialect("netbsd", identification=Identification.ZERO, asker=AskerRule.MAC, newest_first=True)
 
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect

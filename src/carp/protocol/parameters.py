@@ -9,12 +9,31 @@ from enum import Enum
 
 from .auth import Key
 from .dialect import AUTO, Dialect
-from .values import NANOSECONDS_PER_SECOND, Address, Family, InterfaceAddress, family_of, virtual_mac
+from .values import NANOSECONDS_PER_SECOND, Address, Family, InterfaceAddress, family_of, multicast_mac, virtual_mac
 
 MAX_NODES = 32
 """Virtual hosts on one carp interface (OpenBSD's CARP_MAXNODES)."""
 
 DEFAULT_DIGEST_GRACE_NS = 60 * NANOSECONDS_PER_SECOND
+
+
+class Balancing(Enum):
+    """How the virtual hosts of one carp interface share its traffic (PROTOCOL.md 7); the value is the word for it.
+
+    With ARP each asker is given the MAC of one of them. With the others all hosts receive every packet, and each keeps those
+    whose addresses fall to a virtual host that is MASTER there.
+    """
+
+    NONE = "none"
+    ARP = "arp"
+    IP = "ip"
+    IP_STEALTH = "ip-stealth"
+    IP_UNICAST = "ip-unicast"
+
+    @property
+    def splits_packets(self) -> bool:
+        """Whether all hosts receive every packet."""
+        return self not in (Balancing.NONE, Balancing.ARP)
 
 
 class LinkAddress(Enum):
@@ -43,6 +62,8 @@ class InterfaceParameters:
     `peers` are the hosts that advertisements go to instead of the group, for each family that has one.
     `preempt_delay_ns`, 0 or more, is how long a BACKUP that could preempt waits before it does; a MASTER that is gone or more
     demoted is replaced without it. With `pre_master` a hook is to be run, and its end awaited, before the addresses are taken.
+    `balancing` is NONE exactly with one node. With `announces_router` snooping switches are told by Multicast Router
+    Advertisements that this host wants every multicast frame (RFC 4286); only balancing IP needs that.
     """
 
     name: str
@@ -62,6 +83,8 @@ class InterfaceParameters:
     peers: tuple[Address, ...] = ()
     preempt_delay_ns: int = 0
     pre_master: bool = False
+    balancing: Balancing = Balancing.NONE
+    announces_router: bool = True
 
     @property
     def leader(self) -> Node:
@@ -76,9 +99,11 @@ class InterfaceParameters:
 
     @property
     def mac(self) -> bytes | None:
-        """The MAC of the carp interface, or None where it is the parent's own."""
+        """The MAC of the carp interface, or None where it is the parent's own; with ARP balancing each node has another."""
         if isinstance(self.lladdr, bytes):
             return self.lladdr
+        if self.balancing is Balancing.IP:
+            return multicast_mac(self.leader.vhid)
         return virtual_mac(self.leader.vhid) if self.lladdr is LinkAddress.VIRTUAL else None
 
 
@@ -87,7 +112,8 @@ class HostParameters:
     """Everything that one host's engine is told: the carp interfaces and the global switches (net.inet.carp.*).
 
     `dscp` 0..63 is that of the advertisements, None for what the dialect sends. The demotions, 0..255, are what a parent that
-    is down and send errors in a row count.
+    is down and send errors in a row count. With `arpbalance` one address on several carp interfaces of a parent is answered
+    for by the one that the asker falls to, without it by the first one.
     """
 
     interfaces: tuple[InterfaceParameters, ...] = field(default=())
@@ -96,3 +122,4 @@ class HostParameters:
     dscp: int | None = None
     ifdown_demotion: int = 1
     senderr_demotion: int = 1
+    arpbalance: bool = False

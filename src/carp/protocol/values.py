@@ -47,6 +47,11 @@ def virtual_mac(vhid: int, fourth_byte: int = 0x01) -> bytes:
     return bytes((0x00, 0x00, 0x5E, 0x00, fourth_byte, vhid))
 
 
+def multicast_mac(vhid: int) -> bytes:
+    """Build the multicast MAC 01:00:5e:00:01:VHID that all hosts of `balancing ip` receive, 6 bytes (PROTOCOL.md 7.2)."""
+    return b"\x01" + virtual_mac(vhid)[1:]
+
+
 def mac_text(mac: bytes) -> str:
     """Write a 6-byte MAC as aa:bb:cc:dd:ee:ff."""
     return mac.hex(":")
