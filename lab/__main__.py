@@ -7,25 +7,29 @@ import signal
 import sys
 from pathlib import Path
 
+from . import bars
+from .balanced import SCENES, play_scene
 from .figures import Pair, Result, tally
+from .flows import DEFAULT_FLOWS
 from .host import program
 from .netns import left_by, sweep
 from .scenes import CASES, SUB_SECOND, SUB_SECOND_CASES, TWO_PARENTS_CASES, Case, Scene, TwoParentsScene, play, unfenced
+from .shares import ShareResult
 from .show import Show, choose
 
 USUAL = Pair()
 
 
 def _arguments() -> argparse.Namespace:
-    names = [case.name for case in (*CASES, *TWO_PARENTS_CASES, *SUB_SECOND_CASES)]
+    names = [*(case.name for case in (*CASES, *TWO_PARENTS_CASES, *SUB_SECOND_CASES)), *SCENES]
     parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="play every case N times; the table shows medians")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every result to a file")
-    parser.add_argument("--case", action="append", choices=names, help="only this case; repeatable")
+    parser.add_argument("--case", action="append", choices=names, help="only this case or scene; repeatable")
     parser.add_argument(
         "--advbase",
         type=int,
-        help="advbase of both hosts, 0 to 254 (default 1); a pair of one's own leaves the sub-second cases out",
+        help="advbase of both hosts, 0 to 254 (default 1); a pair of one's own leaves sub-second cases and balancing out",
     )
     parser.add_argument(
         "--advskew",
@@ -49,7 +53,7 @@ def _programme(arguments: argparse.Namespace) -> list[tuple[type[Scene], Pair, l
     ]
     if pair is USUAL:
         programme.append((Scene, SUB_SECOND, SUB_SECOND_CASES))
-    chosen = [
+    chosen: list[tuple[type[Scene], Pair, list[Case]]] = [
         (scene, pair, [case for case in cases if not arguments.case or case.name in arguments.case])
         for scene, pair, cases in programme
     ]
@@ -72,6 +76,38 @@ def _play_all(kind: type[Scene], cases: list[Case], pair: Pair, repeat: int, sho
     return results
 
 
+def _scenes(arguments: argparse.Namespace) -> list[str]:
+    """Return which scenes of load balancing are played; they have timings of their own."""
+    own_pair = arguments.advbase is not None or arguments.advskew is not None
+    return [name for name in SCENES if not own_pair and (not arguments.case or name in arguments.case)]
+
+
+def _play_failovers(programme: list[tuple[type[Scene], Pair, list[Case]]], repeat: int, show: Show) -> list[Result]:
+    results: list[Result] = []
+    show.open()
+    try:
+        for kind, pair, cases in programme:
+            results += _play_all(kind, cases, pair, repeat, show)
+    finally:
+        show.close()
+        show.table(tally(results))
+    return results
+
+
+def _play_balancing(names: list[str], repeat: int, watcher: bars.Bars) -> list[ShareResult]:
+    results: list[ShareResult] = []
+    watcher.open()
+    try:
+        for name in names:
+            watcher.say(f"{SCENES[name].told}; {DEFAULT_FLOWS} flows to each address, each asked four times a second")
+            for _ in range(repeat):
+                results += play_scene(SCENES[name], watcher)
+    finally:
+        watcher.close()
+        watcher.table(results)
+    return results
+
+
 def _interrupt(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
@@ -85,34 +121,34 @@ def main() -> int:
     if not program("carpd").exists():
         print(f"there is no {program('carpd')}: install the project into the environment of this Python", file=sys.stderr)
         return 2
-    programme = _programme(arguments)
-    if not programme:
-        print("there are no sub-second cases for a pair of one's own: choose among the others", file=sys.stderr)
+    programme, scenes = _programme(arguments), _scenes(arguments)
+    if not programme and not scenes:
+        print("there is no such case for a pair of one's own: choose among the others", file=sys.stderr)
         return 2
     # Namespaces must go however the run is ended; a shell's background job would ignore SIGINT by inheritance.
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
     sweep()
-    show = choose(sys.stdout)
-    results: list[Result] = []
-    show.open()
+    failovers: list[Result] = []
+    balancings: list[ShareResult] = []
     try:
-        for kind, pair, cases in programme:
-            results += _play_all(kind, cases, pair, arguments.repeat, show)
+        if programme:
+            failovers = _play_failovers(programme, arguments.repeat, choose(sys.stdout))
+        if scenes:
+            balancings = _play_balancing(scenes, arguments.repeat, bars.choose(sys.stdout))
     except KeyboardInterrupt:
-        show.say("interrupted")
+        print("interrupted")
         return 130
     except (TimeoutError, RuntimeError) as error:
-        show.say(f"WRONG: {error}")
+        print(f"WRONG: {error}")
         return 1
-    finally:
-        show.close(tally(results))
     if left := left_by(os.getpid()):
-        show.say(f"WRONG: namespaces left: {left}")
+        print(f"WRONG: namespaces left: {left}")
         return 1
+    everything: list[Result | ShareResult] = [*failovers, *balancings]
     if arguments.json:
-        arguments.json.write_text(json.dumps([result.as_json() for result in results], indent=1) + "\n")
-    return 1 if any(result.faults for result in results) else 0
+        arguments.json.write_text(json.dumps([result.as_json() for result in everything], indent=1) + "\n")
+    return 1 if any(result.faults for result in everything) else 0
 
 
 if __name__ == "__main__":

@@ -33,11 +33,29 @@ def ping(
         interval_s: the time between two requests.
         patience_s: how long to wait for the last answers; less is waited when all have come.
     """
+    return len(echo(namespace, target, count=count, source=source, interval_s=interval_s, patience_s=patience_s))
+
+
+def echo(
+    namespace: Namespace,
+    target: str,
+    *,
+    count: int = 1,
+    source: str | None = None,
+    interval_s: float = 0.002,
+    patience_s: float = 1.0,
+    linger_s: float = 0.0,
+    size: int = 0,
+) -> dict[int, int]:
+    """Send echo requests with `size` bytes of data; return how many answers each one had, by its number, if it had any.
+
+    When each has an answer the call is over, but for `linger_s` in which second ones are waited for.
+    """
     version = ipaddress.ip_address(target).version
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
     identifier = int.from_bytes(os.urandom(2), "big")
-    answered: set[int] = set()
+    answered: dict[int, int] = {}
     with namespace.socket(family, socket.SOCK_RAW, protocol) as raw:
         if source is not None:
             raw.bind((source, 0))
@@ -45,33 +63,35 @@ def ping(
         for sequence in range(count):
             # No route, no neighbour: a request that nobody answers.
             with contextlib.suppress(OSError):
-                raw.sendto(_request(version, identifier, sequence), (target, 0))
+                raw.sendto(_request(version, identifier, sequence, size), (target, 0))
             _listen(raw, version, identifier, answered, now_ns() + int(interval_s * 1e9), count)
         _listen(raw, version, identifier, answered, now_ns() + int(patience_s * 1e9), count)
-    return len(answered)
+        _listen(raw, version, identifier, answered, now_ns() + int(linger_s * 1e9), count + 1)
+    return answered
 
 
-def _listen(raw: socket.socket, version: int, identifier: int, answered: set[int], deadline_ns: int, enough: int) -> None:
+def _listen(raw: socket.socket, version: int, identifier: int, answered: dict[int, int], deadline_ns: int, enough: int) -> None:
     while len(answered) < enough and (left := deadline_ns - now_ns()) > 0:
         readable, _, _ = select.select([raw], [], [], left / 1e9)
         if not readable:
             return
         try:
-            packet = raw.recv(2048)
+            packet = raw.recv(1 << 16)
         except OSError:
             continue
         if version == 4:
             packet = packet[(packet[0] & 0x0F) * 4 :]
         kind, _, _, its_identifier, sequence = struct.unpack_from("!BBHHH", packet)
         if kind == _REPLY[version] and its_identifier == identifier:
-            answered.add(sequence)
+            answered[sequence] = answered.get(sequence, 0) + 1
 
 
-def _request(version: int, identifier: int, sequence: int) -> bytes:
-    # The kernel fills in the checksum of ICMPv6.
+def _request(version: int, identifier: int, sequence: int, size: int) -> bytes:
+    # The kernel fills in the checksum of ICMPv6; zeroes do not change that of ICMP.
+    data = bytes(size)
     bare = struct.pack("!BBHHH", _REQUEST[version], 0, 0, identifier, sequence)
     if version == 6:
-        return bare
+        return bare + data
     total = sum(struct.unpack("!4H", bare))
     total = (total & 0xFFFF) + (total >> 16)
-    return struct.pack("!BBHHH", _REQUEST[version], 0, ~total & 0xFFFF, identifier, sequence)
+    return struct.pack("!BBHHH", _REQUEST[version], 0, ~total & 0xFFFF, identifier, sequence) + data

@@ -18,13 +18,13 @@ from .wait import now_ns
 
 HEADINGS = ("case", "family", "takeover ms", "bound ms", "longest gap ms", "probes lost", "both answered ms", "")
 _COLOURS = {"a": "green", "b": "blue", NOBODY: "red", BOTH: "magenta", "|": "bold yellow"}
-_VERDICT_COLOURS = {"ok": "green", "slow": "yellow", "early": "yellow", "two owners": "yellow", "WRONG": "bold red"}
+VERDICT_COLOURS = {"ok": "green", "slow": "yellow", "early": "yellow", "two owners": "yellow", "WRONG": "bold red"}
 _NAME_WIDTH = 22
 _SECOND_NS = 1_000_000_000
 
 
 class Show(Audience, Protocol):
-    """An audience that also opens, says a word and closes with the table."""
+    """An audience that also opens, says a word, closes, and prints the table at the end."""
 
     def open(self) -> None:
         """Start showing."""
@@ -32,14 +32,21 @@ class Show(Audience, Protocol):
     def say(self, text: str) -> None:
         """Print a line."""
 
-    def close(self, tallied: Sequence[Result]) -> None:
-        """Stop showing and print the table, if there is anything in it."""
+    def close(self) -> None:
+        """Stop showing."""
+
+    def table(self, tallied: Sequence[Result]) -> None:
+        """Print the table, if there is anything in it."""
+
+
+def is_fancy(stream: TextIO) -> bool:
+    """Tell whether a stream is a terminal whose user wants colours."""
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
 def choose(stream: TextIO) -> Show:
-    """Return the show that fits the stream: plain where it is no terminal or the user wants no colours."""
-    fancy = stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-    return RichShow(stream) if fancy else PlainShow(stream)
+    """Return the show that fits the stream."""
+    return RichShow(stream) if is_fancy(stream) else PlainShow(stream)
 
 
 def row(result: Result) -> tuple[str, ...]:
@@ -87,7 +94,10 @@ class PlainShow:
         for fault in dict.fromkeys(fault for result in results for fault in result.faults):
             self.say(f"  WRONG: {fault}")
 
-    def close(self, tallied: Sequence[Result]) -> None:
+    def close(self) -> None:
+        """Stop showing."""
+
+    def table(self, tallied: Sequence[Result]) -> None:
         """Print the table."""
         if not tallied:
             return
@@ -156,11 +166,14 @@ class RichShow:
         for fault in dict.fromkeys(fault for result in results for fault in result.faults):
             self._console.print(Text(f"  {fault}", style="bold red"))
 
-    def close(self, tallied: Sequence[Result]) -> None:
-        """Stop the picture and print the table."""
+    def close(self) -> None:
+        """Stop the picture."""
         with self._lock:
             self._case = None
         self._live.stop()
+
+    def table(self, tallied: Sequence[Result]) -> None:
+        """Print the table."""
         if not tallied:
             return
         table = Table()
@@ -168,7 +181,7 @@ class RichShow:
             table.add_column(heading, justify="left" if number < 2 or not heading else "right")
         for result in tallied:
             *cells, verdict = row(result)
-            table.add_row(*cells, Text(verdict, style=_VERDICT_COLOURS[verdict]))
+            table.add_row(*cells, Text(verdict, style=VERDICT_COLOURS[verdict]))
         self._console.print(table)
 
     def _picture(self) -> Group:
@@ -186,5 +199,5 @@ class RichShow:
         line = Text(f"{name.ljust(_NAME_WIDTH)} {family} ")
         for one in signs[-room:]:
             line.append("|" if one == "|" else "█" if one != NOBODY else "·", style=_COLOURS.get(one, "white"))
-        line.append(f" {verdict}", style=_VERDICT_COLOURS.get(verdict, ""))
+        line.append(f" {verdict}", style=VERDICT_COLOURS.get(verdict, ""))
         return line

@@ -15,14 +15,17 @@ from carp.config.bsd_files import OWN_SYSTEM, BootFiles, read_files, read_sysctl
 from carp.config.change import Change
 from carp.config.edit import EditError, HostView, apply, set_global
 from carp.config.errors import ConfigError, KeyPath, key_text
-from carp.config.load import Source, load_document
+from carp.config.load import Configuration, Source, load_document
 from carp.config.secrets import SECRET_KEYS
 from carp.config.ucarp import parse_ucarp
 from carp.config.write import to_toml
+from carp.protocol.sharing import shared_addresses
 
 from .errors import WRONG_CONFIGURATION, CommandError
 
 _UCARP = "ucarp"
+_NETBSD = "netbsd"
+_NETBSD_RULE = 'NetBSD answers for a shared address by the MAC of the asker: dialect = "netbsd" does so, too'
 _NAMED = ("hostname.", "ifconfig.", "rc.conf", "sysctl")
 _SYSCTL_LINE = re.compile(rb"^\s*net\.inet\.carp\.", re.MULTILINE)
 
@@ -57,8 +60,8 @@ def _of_ucarp(words: Sequence[str], carpdev: str) -> tuple[dict[str, Any], list[
     if any("pass-file" in table for table in imported.document.values()):
         # The file may be on another host, and its values are checked already.
         return imported.document, list(imported.warnings)
-    document, warnings = _checked(imported.document)
-    return document, [*imported.warnings, *warnings]
+    configuration = _checked(imported.document)
+    return configuration.document, [*imported.warnings, *configuration.warnings]
 
 
 def _of_files(paths: Sequence[Path], carpdev: str) -> tuple[dict[str, Any], list[str]]:
@@ -68,8 +71,11 @@ def _of_files(paths: Sequence[Path], carpdev: str) -> tuple[dict[str, Any], list
         document = apply(document, change, HostView())
     if not document:
         raise _wrong((f"{', '.join(map(str, paths))}: nothing in it is about carp",))
-    document, warnings = _checked(document)
-    return document, [*boot.warnings, *_doubts(boot.changes), *warnings]
+    configuration = _checked(document)
+    warnings = [*boot.warnings, *_doubts(boot.changes), *configuration.warnings]
+    if boot.system == _NETBSD and shared_addresses(configuration.host.interfaces):
+        warnings.append(_NETBSD_RULE)
+    return configuration.document, warnings
 
 
 def _doubts(changes: Iterable[Change]) -> Iterator[str]:
@@ -114,11 +120,10 @@ def _with_parents(changes: Sequence[Change], carpdev: str) -> Iterator[Change]:
         yield change if parent is None else replace(change, set={**change.set, "carpdev": parent})
 
 
-def _checked(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _checked(document: dict[str, Any]) -> Configuration:
     """Check a whole document as carpd would; settings alone are fine, to be put beside interfaces."""
     source = Source(_place, Path(), incomplete_ok=document.keys() == {"global"})
-    configuration = load_document(document, source)
-    return configuration.document, list(configuration.warnings)
+    return load_document(document, source)
 
 
 def _place(path: KeyPath) -> str:

@@ -8,7 +8,6 @@ _FLAGS = {"UP": 0x1, "BROADCAST": 0x2, "RUNNING": 0x40, "SIMPLEX": 0x800, "MULTI
 """The BSDs' interface flags that a carp interface can have, and their bits."""
 
 _DEFAULT_MTU = 1500
-_MULTICAST_BALANCING = "ip"
 _VIRTUAL_MAC = "00:00:5e:00:01:"
 _LONGEST_WITH_BROADCAST = 30
 
@@ -51,27 +50,16 @@ def _nodes(interface: dict[str, Any]) -> list[dict[str, Any]]:
     return [node for node in interface["nodes"] if node.get("vhid")]
 
 
-def _balancing(interface: dict[str, Any]) -> str:
-    """Return the mode. The BSDs take several virtual hosts without a mode for `ip` (PROTOCOL.md 7.2)."""
-    mode = interface.get("balancing") or "none"
-    return _MULTICAST_BALANCING if mode == "none" and len(_nodes(interface)) > 1 else str(mode)
-
-
 def _lladdr(interface: dict[str, Any], nodes: list[dict[str, Any]]) -> str:
-    """Return the MAC: with `balancing ip` the multicast form of the leader's virtual MAC (PROTOCOL.md 6.1)."""
+    """Return the MAC; what was chosen by hand does not wait for a vhid, which the virtual one is made of."""
     lladdr = str(interface.get("lladdr") or "")
-    if lladdr.startswith(_VIRTUAL_MAC):
-        if not nodes:
-            return ""
-        if _balancing(interface) == _MULTICAST_BALANCING:
-            return f"01:00:5e:00:01:{min(node['vhid'] for node in nodes):02x}"
-    return lladdr
+    return "" if lladdr.startswith(_VIRTUAL_MAC) and not nodes else lladdr
 
 
 def _carp(interface: dict[str, Any], nodes: list[dict[str, Any]]) -> Iterator[str]:
     carpdev = f"carpdev {interface['carpdev']} " if interface.get("carpdev") else ""
     peers = "".join(f" carppeer {peer}" for peer in interface.get("carppeer", ()))
-    advbase, mode = interface["advbase"], _balancing(interface)
+    advbase, mode = interface["advbase"], interface.get("balancing", "none")
     if mode != "none" and nodes:
         yield f"carp: {carpdev}advbase {advbase} balancing {mode}{peers}"
         for node in nodes:

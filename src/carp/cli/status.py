@@ -1,15 +1,19 @@
 """`carp status`: what each carp interface does, and why."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import shares
 from .client import get
 
 _STATE_STYLES = {"MASTER": "bold green", "BACKUP": "yellow", "INIT": "red"}
 _NO_VHID = "created, has no vhid yet"
 _COLUMNS = ("interface", "parent", "vhid", "state", "since", "why", "master", "interval", "fence", "demote", "addresses")
+_STATE = _COLUMNS.index("state")
+
+Row = tuple[str, ...]
 
 
 def status(socket: Path, *, as_json: bool) -> int:
@@ -30,58 +34,59 @@ def _print_table(document: dict[str, Any]) -> None:
 
     console = Console(highlight=False, emoji=False, markup=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    rows = list(_rows(document))
     for column in _COLUMNS:
         table.add_column(column, overflow="fold")
-    for row in _rows(document):
+    for row in rows:
         cells = [Text(cell) for cell in row]
-        state = _COLUMNS.index("state")
-        cells[state].stylize(_STATE_STYLES.get(row[state], ""))
+        cells[_STATE].stylize(_STATE_STYLES.get(row[_STATE], ""))
         table.add_row(*cells)
     if console.is_terminal:
         console.print(table)
     else:
-        _print_plain(document)
-    for line in (*_remarks(document), *_tracks(document), _summary(document["statistics"])):
+        _print_plain([_COLUMNS, *rows])
+    about = (*shares.lines(document), *_remarks(document), *_tracks(document), _summary(document["statistics"]))
+    for line in about:
         console.print(line, soft_wrap=True)
 
 
-def _print_plain(document: dict[str, Any]) -> None:
+def _print_plain(rows: Sequence[Row]) -> None:
     """Print aligned columns as wide as they need to be: nothing is folded in a pipe."""
-    rows = [_COLUMNS, *_rows(document)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+def _rows(document: dict[str, Any]) -> Iterator[Row]:
+    """Yield a row for each virtual host."""
     for interface in document["interfaces"]:
-        for node in interface["nodes"]:
-            yield _row(
-                interface,
-                str(node["vhid"]),
-                node["state"],
-                duration(node["for_s"]),
-                _why(node),
-                _master(node["master"]),
-                f"{node['advertisement_interval_s']:.3f} s",
+        # What up to 32 virtual hosts have in common is told once.
+        last: Row = (str(interface["demote"]), " ".join(interface["addresses"]))
+        for node in interface["nodes"] or [{}]:
+            yield (
+                interface["name"],
+                interface["carpdev"] or "-",
+                *_of_node(node),
+                shares.gate(node) or interface.get("fence", {}).get("state", "-"),
+                *last,
             )
-        if not interface["nodes"]:
-            yield _row(interface, "-", "INIT", "-", _NO_VHID, "-", "-")
+            last = ("", "")
 
 
-def _row(interface: dict[str, Any], *of_node: str) -> tuple[str, ...]:
-    """Put what is known of a virtual host between what is known of its interface."""
+def _of_node(node: Mapping[str, Any]) -> Row:
+    if not node:
+        return ("-", "INIT", "-", _NO_VHID, "-", "-")
     return (
-        interface["name"],
-        interface["carpdev"] or "-",
-        *of_node,
-        interface.get("fence", {}).get("state", "-"),
-        str(interface["demote"]),
-        " ".join(interface["addresses"]),
+        str(node["vhid"]),
+        node["state"],
+        duration(node["for_s"]),
+        _why(node),
+        _master(node["master"]),
+        f"{node['advertisement_interval_s']:.3f} s",
     )
 
 
-def _why(node: dict[str, Any]) -> str:
+def _why(node: Mapping[str, Any]) -> str:
     return ": ".join(part for part in (node["reason"], node["detail"]) if part) or "-"
 
 
@@ -96,7 +101,9 @@ def _remarks(document: dict[str, Any]) -> Iterator[str]:
         fence = interface.get("fence", {})
         if fence.get("reason"):
             yield f"{interface['name']}: not fenced: {fence['reason']}"
-        serves = any(node["state"] == "MASTER" for node in interface["nodes"][:1])
+        # Without load balancing the first virtual host is the one that has the addresses.
+        serving = interface["nodes"] if interface.get("balancing", "none") != "none" else interface["nodes"][:1]
+        serves = any(node["state"] == "MASTER" for node in serving)
         if serves and interface.get("live") == []:
             yield f"{interface['name']}: its addresses are not set on this host"
         for demotion in interface["demotions"]:

@@ -1,10 +1,10 @@
 """What would keep the hosts of several configurations from agreeing on one MASTER.
 
-An error means that hosts refuse each other's advertisements, so that more than one becomes MASTER. A warning means that
-they agree, but perhaps not as their owner thinks. Keys are compared and never shown.
+An error means that hosts refuse each other's advertisements, so that more than one becomes MASTER, or that they balance load
+by different rules. A warning means that they agree, but perhaps not as their owner thinks. Keys are compared and never shown.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -14,8 +14,10 @@ from carp.protocol.dialect import AddressOrder
 from carp.protocol.parameters import InterfaceParameters
 from carp.protocol.values import Address, virtual_mac
 
+from .compare_balancing import mode_errors, pool_of, pools_of, sharing_errors, spread_warnings
+from .errors import joined
 from .load import Configuration
-from .pairing import Group, Member, pair
+from .pairing import Group, Member, differ, listed, numbers, pair, values
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,12 @@ def compare(configurations: Sequence[tuple[str, Configuration]]) -> Comparison:
     }
     errors: list[str] = []
     warnings: list[str] = []
+    pools = pools_of(configurations)
     for group in pair(hosts):
+        pool = pool_of(group)
         warnings += _absent(group, [label for label, _ in configurations])
         errors += _vhids(group)
+        errors += mode_errors(group)
         errors += _keys(group)
         lists_differ = _address_lists(group)
         if any(_refuses(one, other) for one, other in combinations(group, 2)):
@@ -47,34 +52,44 @@ def compare(configurations: Sequence[tuple[str, Configuration]]) -> Comparison:
             warnings += lists_differ
         warnings += _prefixes(group)
         warnings += _advbases(group)
-        warnings += _ties(group)
+        warnings += _ties(group, first_alone=pool is not None or any(group[0] in shared.members for shared in pools))
         warnings += _preempts(group, preempting)
+        warnings += [] if pool is None else spread_warnings(pool, preempting)
+    for pool in pools:
+        errors += sharing_errors(pool, configurations)
+        warnings += spread_warnings(pool, preempting)
     return Comparison(tuple(errors), tuple(warnings))
 
 
 def _absent(group: Group, labels: Sequence[str]) -> Iterator[str]:
     present = [member.label for member in group]
     absent = [label for label in labels if label not in present]
-    vhids = _numbers(group[0].vhids)
+    vhids = numbers(group[0].vhids)
     if len(group) == 1 and absent:
         yield f"{group[0].interface.name} (vhid {vhids}) is in {group[0].label} only: no other host takes its addresses over"
     elif absent:
-        yield f"vhid {vhids} of {_listed(group)} is missing in {_listed(absent)}: that host never takes its addresses over"
+        yield f"vhid {vhids} of {listed(group)} is missing in {listed(absent)}: that host never takes its addresses over"
 
 
 def _vhids(group: Group) -> Iterator[str]:
-    if _differ(group, lambda member: member.vhids):
-        values = _values(group, lambda member: _numbers(member.vhids))
-        yield f"vhid differs: {values}: hosts with different vhids do not hear each other"
+    if differ(group, lambda member: member.vhids):
+        found = values(group, lambda member: numbers(member.vhids))
+        balanced = any(member.interface.is_balanced for member in group)
+        why = (
+            "that count different vhids disagree on who takes what"
+            if balanced
+            else "with different vhids do not hear each other"
+        )
+        yield f"vhid differs: {found}: hosts {why}"
 
 
 def _keys(group: Group) -> Iterator[str]:
-    if _differ(group, lambda member: member.interface.key):
+    if differ(group, lambda member: member.interface.key):
         keys = list(dict.fromkeys(member.interface.key for member in group if member.interface.key != ZERO_KEY))
         # A key is named by its number among the different ones: enough to see who shares it.
         names = {ZERO_KEY: "none"} | {key: f"key {number}" for number, key in enumerate(keys, 1)}
-        values = _values(group, lambda member: names[member.interface.key])
-        yield f"pass differs: {values}: each host refuses the advertisements of the others"
+        found = values(group, lambda member: names[member.interface.key])
+        yield f"pass differs: {found}: each host refuses the advertisements of the others"
 
 
 def _address_lists(group: Group) -> list[str]:
@@ -83,7 +98,7 @@ def _address_lists(group: Group) -> list[str]:
     for member in group:
         missing = [str(address) for address in everywhere if address not in member.addresses]
         if missing:
-            lacking.append(f"{_joined(missing)} missing in {member}")
+            lacking.append(f"{joined(missing)} missing in {member}")
     if not lacking:
         return []
     return [f"addresses differ: {', '.join(lacking)}: the digest covers the whole list"]
@@ -95,7 +110,7 @@ def _dialects(group: Group) -> Iterator[str]:
         if not _refuses(one, other):
             continue
         dialects = list(dict.fromkeys((one.interface.dialect, other.interface.dialect)))
-        names = _joined([dialect.name for dialect in dialects])
+        names = joined([dialect.name for dialect in dialects])
         if _hashed_mac(one.interface) != _hashed_mac(other.interface):
             reason = "lladdr differs, and the openbsd dialect puts it into the digest"
         elif len(dialects) > 1 and any(address.is_link_local for address in one.addresses):
@@ -111,9 +126,9 @@ def _prefixes(group: Group) -> Iterator[str]:
     for address in dict.fromkeys(address for member in group for address in member.addresses):
         holders = [member for member in group if address in member.addresses]
         length = partial(_length, address)
-        if _differ(holders, length):
-            values = _values(holders, length)
-            yield f"prefix of {address} differs: {values}: the digest does not cover it, but routes change with the MASTER"
+        if differ(holders, length):
+            found = values(holders, length)
+            yield f"prefix of {address} differs: {found}: the digest does not cover it, but routes change with the MASTER"
 
 
 def _length(address: Address, member: Member) -> str:
@@ -121,35 +136,41 @@ def _length(address: Address, member: Member) -> str:
 
 
 def _advbases(group: Group) -> Iterator[str]:
-    if _differ(group, lambda member: member.interface.advbase):
-        values = _values(group, lambda member: str(member.interface.advbase))
-        yield f"advbase differs: {values}: the host with the lower one always wins, and advskew decides nothing between them"
+    if differ(group, lambda member: member.interface.advbase):
+        found = values(group, lambda member: str(member.interface.advbase))
+        yield f"advbase differs: {found}: the host with the lower one always wins, and advskew decides nothing between them"
 
 
-def _ties(group: Group) -> Iterator[str]:
-    """Find virtual hosts with equal intervals; a difference of advbase alone is told elsewhere."""
+def _ties(group: Group, *, first_alone: bool) -> Iterator[str]:
+    """Find virtual hosts with equal intervals; a difference of advbase alone is told elsewhere.
+
+    With `first_alone` only of those that would be MASTER: where load is balanced the others are alike on most hosts.
+    """
+    alike: dict[tuple[int, tuple[Member, ...]], list[int]] = {}
     for vhid in dict.fromkeys(vhid for member in group for vhid in member.vhids):
         intervals: dict[tuple[int, int], list[Member]] = {}
         for member in group:
             for node in member.interface.nodes:
                 if node.vhid == vhid:
                     intervals.setdefault((member.interface.advbase, node.advskew), []).append(member)
-        for (_, advskew), members in intervals.items():
-            if len(members) > 1:
-                yield (
-                    f"advskew of vhid {vhid} is {advskew} in {_listed(members)} alike: the source addresses of the hosts "
-                    "decide which of them is MASTER; give the preferred one the lowest advskew"
-                )
+        for interval, members in intervals.items():
+            if len(members) > 1 and (not first_alone or interval == min(intervals)):
+                alike.setdefault((interval[1], tuple(members)), []).append(vhid)
+    for (advskew, holders), vhids in alike.items():
+        yield (
+            f"advskew of vhid {numbers(vhids)} is {advskew} in {listed(holders)} alike: the source addresses of the hosts "
+            "decide which of them is MASTER; give the preferred one the lowest advskew"
+        )
 
 
 def _preempts(group: Group, preempting: dict[tuple[str, str], bool]) -> Iterator[str]:
     def effective(member: Member) -> bool:
         return preempting[member.label, member.interface.name]
 
-    if _differ(group, effective):
-        values = _values(group, lambda member: "true" if effective(member) else "false")
+    if differ(group, effective):
+        found = values(group, lambda member: "true" if effective(member) else "false")
         yield (
-            f"preempt differs: {values}: with it a host takes over from a slower MASTER as soon as it is back, "
+            f"preempt differs: {found}: with it a host takes over from a slower MASTER as soon as it is back, "
             "without it only when the MASTER is gone"
         )
 
@@ -183,27 +204,3 @@ def _covered(interface: InterfaceParameters, *, link_local: bool) -> bytes:
     addresses = [address.ip for address in interface.addresses]
     listed = digest_addresses(addresses, interface.dialect.address_order, link_local=link_local)
     return _hashed_mac(interface) + listed
-
-
-def _differ(group: Group, value: Callable[[Member], Hashable]) -> bool:
-    return len({value(member) for member in group}) > 1
-
-
-def _values(group: Group, text: Callable[[Member], str]) -> str:
-    """Write who has which value: 1 in a.toml (carp0), 2 in b.toml (carp0) and c.toml (carp0)."""
-    holders: dict[str, list[Member]] = {}
-    for member in group:
-        holders.setdefault(text(member), []).append(member)
-    return ", ".join(f"{value} in {_listed(members)}" for value, members in holders.items())
-
-
-def _listed(things: Iterable[object]) -> str:
-    return _joined([str(thing) for thing in things])
-
-
-def _joined(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def _numbers(numbers: Iterable[int]) -> str:
-    return ", ".join(str(number) for number in numbers)

@@ -21,7 +21,7 @@ _GLOBAL: dict[str, Callable[[Configuration], object]] = {
     "allow": lambda one: one.host.allow,
     "preempt": lambda one: one.host.preempt,
     "log": lambda one: one.log,
-    "arpbalance": lambda one: one.arpbalance,
+    "arpbalance": lambda one: one.host.arpbalance,
     "dscp": lambda one: "as the dialect" if one.host.dscp is None else one.host.dscp,
     "ifdown-demotion-factor": lambda one: one.host.ifdown_demotion,
     "senderr-demotion-factor": lambda one: one.host.senderr_demotion,
@@ -196,6 +196,8 @@ _VALUES: dict[str, Callable[[InterfaceParameters], str]] = {
     "carpdev": lambda one: one.carpdev or _NONE,
     "lladdr": _link_address,
     "dialect": lambda one: one.dialect.name,
+    "balancing": lambda one: one.balancing.value,
+    "snooping": lambda one: "mrd" if one.announces_router else "off",
     "advbase": lambda one: str(one.advbase),
     "preempt": _preempt,
     "preempt-delay": lambda one: _seconds(one.preempt_delay_ns),
@@ -221,5 +223,5 @@ _HOOK_TIMES: dict[str, Callable[[Hooks], int]] = {
     "timeout": lambda one: one.timeout_ns,
     "pre-master-deadline": lambda one: one.pre_master_deadline_ns,
 }
-_IDENTITY = frozenset({"carpdev", "lladdr", "dialect"})
+_IDENTITY = frozenset({"carpdev", "lladdr", "dialect", "balancing"})
 """What an interface cannot change and stay the same; so are the vhids of its nodes."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
+from carp.protocol.parameters import Balancing
 from carp.protocol.values import Address, InterfaceAddress
 
 from . import words
@@ -28,6 +29,7 @@ STATES = ("init", "backup", "master")
 _DEFAULT_GROUPS = ("carp",)
 _IPV6_PREFIX_LENGTH = 64
 _LOOPBACK = "lo"
+_NO_BALANCING = Balancing.NONE.value
 _REPLACED_BY = {"vhid": ("carpnodes", "balancing"), "carpnodes": ("vhid", "advskew")} | {
     source: tuple(other for other in KEY_SOURCES if other != source) for source in KEY_SOURCES
 }
@@ -140,6 +142,9 @@ def _set(table: Document, change: Change) -> None:
         for replaced in _REPLACED_BY.get(key, ()):
             if replaced not in change.set:
                 table.pop(replaced, None)
+    # One node has none in any case; several that are given now end what was said before them.
+    if "carpnodes" in change.set and table.get("balancing") == _NO_BALANCING:
+        del table["balancing"]
     for key, value in change.set.items():
         table[key] = copy.deepcopy(value)
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 KeyPath = tuple[str, ...]
@@ -93,6 +93,11 @@ class Collector:
 def key_text(path: KeyPath) -> str:
     """Write a path as TOML does: carp0.vhid, with quotes around keys that need them."""
     return ".".join(key if _BARE_KEY.fullmatch(key) else json.dumps(key) for key in path)
+
+
+def joined(texts: Sequence[str]) -> str:
+    """Write a list as people do: a, b and c."""
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
 def shown(value: object) -> str:

@@ -19,7 +19,6 @@ from .change import Change
 from .hints import did_you_mean
 from .ifconfig_address import Addresses, is_like_one, mask_length
 
-BALANCINGS = ("none", "ip", "ip-stealth", "ip-unicast", "arp")
 STATES = ("init", "backup", "master")
 MAX_GROUP_DEMOTION = 128
 
@@ -153,7 +152,7 @@ _SETTINGS: dict[str, tuple[Callable[[str], object], str]] = {
     "advskew": (lambda word: integer("advskew", word, 0, 254), "an integer 0..254"),
     "pass": (_passphrase, secrets.PASSPHRASE),
     "carpdev": (lambda word: checked("carpdev", word, words.carpdev), words.CARPDEV),
-    "balancing": (partial(_one_of, "balancing", BALANCINGS), "one of " + ", ".join(BALANCINGS)),
+    "balancing": (partial(_one_of, "balancing", words.BALANCING_WORDS), words.BALANCING),
     "carpnodes": (_nodes, NODES),
     "lladdr": (_lladdr, words.LLADDR),
 }

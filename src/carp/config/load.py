@@ -15,13 +15,14 @@ from carp.protocol.parameters import HostParameters, InterfaceParameters
 from carp.protocol.values import NANOSECONDS_PER_SECOND, family_of
 
 from . import secrets, words
+from .balancing import balancing_warnings, check_addresses, check_balancing, check_fence
 from .errors import Collector, ConfigError, KeyPath, Problem, RefusedError, key_text, shown
 from .hints import did_you_mean
 from .hooks import Hooks, hooks_of
 from .layout import GLOBAL, HOOKS, TRACK, TRACK_EXAMPLE, Tables, carp_tables, global_table, in_order, is_carp
 from .model import GlobalTable, InterfaceTable, RunningTable, TrackTable, keys_of, read_table
 from .programs import DEFAULT_USER, check_programs
-from .relations import check_keys, check_shared
+from .relations import check_keys, check_vhids
 from .track import Track, read_tracks, unknown_groups
 
 DEFAULT_PATH = Path("/etc/carp/carp.toml")
@@ -54,7 +55,6 @@ class Configuration:
     realtime: bool = False
     warnings: tuple[str, ...] = ()
     path: Path | None = None
-    arpbalance: bool = False
     drafts: tuple[str, ...] = ()
     document: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     tracks: tuple[Track, ...] = ()
@@ -62,6 +62,11 @@ class Configuration:
     script_user: str = DEFAULT_USER
     start_demote: int = 0
     start_demote_time_ns: int = DEFAULT_START_DEMOTE_TIME_NS
+
+    @property
+    def arpbalance(self) -> bool:
+        """Whether net.inet.carp.arpbalance is 1."""
+        return self.host.arpbalance
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,10 @@ def load_document(document: Mapping[str, object], source: Source) -> Configurati
     read = {name: read_table(model, (name,), table, problems) for name, table in tables.items()}
     for name, table in tables.items():
         check_keys(name, table, problems, incomplete_ok=source.incomplete_ok)
-    check_shared(tables, problems)
+        check_balancing(name, table, problems)
+    check_vhids(tables, problems)
+    check_addresses(tables, problems)
+    check_fence(document, tables, problems)
     tracks = read_tracks(document, problems)
     lost = list(unknown_groups(document))
     # A running daemon may lose a group and get it back by two lines of ifconfig.
@@ -127,14 +135,15 @@ def load_document(document: Mapping[str, object], source: Source) -> Configurati
         for name, checked in whole.items()
         if not checked.is_draft
     )
+    host = _host_parameters(interfaces, host_table)
+    remarks = [*((path, refused.fault) for path, refused in lost), *balancing_warnings(whole, host)]
     return Configuration(
-        _host_parameters(interfaces, host_table),
+        host,
         log=host_table.log,
         fence=host_table.fence,
         realtime=host_table.realtime,
-        warnings=(*_warnings(interfaces, source), *(f"{source.place(path)}: {refused.fault}" for path, refused in lost)),
+        warnings=(*_warnings(interfaces, source), *(f"{source.place(path)}: {remark}" for path, remark in remarks)),
         path=source.path,
-        arpbalance=host_table.arpbalance,
         drafts=tuple(name for name, checked in whole.items() if checked.is_draft),
         document=_kept(in_order(document), source.folder, file_keys),
         tracks=tracks,
@@ -294,6 +303,7 @@ def _host_parameters(interfaces: tuple[InterfaceParameters, ...], table: GlobalT
         dscp=table.dscp,
         ifdown_demotion=table.ifdown_demotion_factor,
         senderr_demotion=table.senderr_demotion_factor,
+        arpbalance=table.arpbalance,
     )
 
 
@@ -322,6 +332,8 @@ def interface_parameters(
         peer_master_down_ns=None if table.peer_master_down is None else _nanoseconds(table.peer_master_down),
         preempt_delay_ns=_nanoseconds(host.preempt_delay if table.preempt_delay is None else table.preempt_delay),
         pre_master=HookKind.PRE_MASTER in hooks_of(host, table).programs,
+        balancing=table.balancing,
+        announces_router=table.snooping == "mrd",
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 from carp.attendant.orders import DEFAULT_FALL, DEFAULT_INTERVAL_NS, DEFAULT_RISE, DEFAULT_TIMEOUT_NS
 from carp.protocol.auth import Key
 from carp.protocol.dialect import AUTO, DIALECTS, Dialect
-from carp.protocol.parameters import MAX_NODES, LinkAddress, Node
+from carp.protocol.parameters import MAX_NODES, Balancing, LinkAddress, Node
 from carp.protocol.values import NANOSECONDS_PER_SECOND, Address, InterfaceAddress
 
 from . import programs, secrets, targets, words
@@ -38,7 +38,10 @@ _Peers = Annotated[
 _Node = Annotated[InstanceOf[Node], BeforeValidator(words.node), WithJsonSchema(_STRING)]
 _LinkAddress = Annotated[LinkAddress | bytes, BeforeValidator(words.lladdr), WithJsonSchema(_STRING)]
 _Dialect = Annotated[InstanceOf[Dialect], BeforeValidator(words.dialect), WithJsonSchema({"enum": list(DIALECTS)})]
-_Balancing = Annotated[str, BeforeValidator(words.balancing)]
+_Balancing = Annotated[
+    InstanceOf[Balancing], BeforeValidator(words.balancing), WithJsonSchema({"enum": list(words.BALANCING_WORDS)})
+]
+_Snooping = Annotated[str, BeforeValidator(words.snooping)]
 _Fence = Annotated[str, BeforeValidator(words.fence)]
 _Passphrase = Annotated[Key, BeforeValidator(secrets.passphrase), WithJsonSchema(_STRING)]
 _KeyHex = Annotated[Key, BeforeValidator(words.key_hex), WithJsonSchema(_STRING)]
@@ -119,10 +122,11 @@ class InterfaceTable(_Table):
     peer_master_down: float | None = Field(
         None, gt=0, le=1024, allow_inf_nan=False, description="a number of seconds, more than 0, at most 1024"
     )
-    balancing: _Balancing = Field("none", description=words.BALANCING)
+    asked_balancing: _Balancing | None = Field(None, alias="balancing", description=words.BALANCING)
     carpnodes: list[_Node] | None = Field(
         None, min_length=1, max_length=MAX_NODES, description=f"a list of 1..{MAX_NODES} words {words.NODE}"
     )
+    snooping: _Snooping = Field("mrd", description=words.SNOOPING)
     hooks: HooksTable | None = Field(None, description=_HOOKS)
 
     @property
@@ -131,6 +135,13 @@ class InterfaceTable(_Table):
         if self.carpnodes is not None:
             return tuple(sorted(self.carpnodes, key=lambda node: node.vhid))
         return (Node(self.vhid or 0, self.advskew),)
+
+    @property
+    def balancing(self) -> Balancing:
+        """How the nodes share the traffic: `ip` where several nodes do not say, none with one node (PROTOCOL.md 7.2)."""
+        if len(self.nodes) == 1:
+            return Balancing.NONE
+        return Balancing.IP if self.asked_balancing is None else self.asked_balancing
 
     @property
     def is_draft(self) -> bool:

@@ -1,10 +1,12 @@
-"""Which carp interfaces of several hosts are meant to be the same one."""
+"""Which carp interfaces of several hosts are meant to be the same one, and how findings about them name them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from carp.protocol.parameters import InterfaceParameters
 from carp.protocol.values import Address
+
+from .errors import joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +78,26 @@ def pair(hosts: Sequence[Sequence[Member]]) -> list[Group]:
                     waiting.remove(member)
         groups.extend([member] for member in waiting)
     return groups
+
+
+def differ(group: Group, value: Callable[[Member], Hashable]) -> bool:
+    """Tell whether members have different values."""
+    return len({value(member) for member in group}) > 1
+
+
+def values(group: Group, text: Callable[[Member], str]) -> str:
+    """Write who has which value: 1 in a.toml (carp0), 2 in b.toml (carp0) and c.toml (carp0)."""
+    holders: dict[str, list[Member]] = {}
+    for member in group:
+        holders.setdefault(text(member), []).append(member)
+    return ", ".join(f"{value} in {listed(members)}" for value, members in holders.items())
+
+
+def listed(things: Iterable[object]) -> str:
+    """Write members, or the names of hosts, as a list."""
+    return joined([str(thing) for thing in things])
+
+
+def numbers(numbers: Iterable[int]) -> str:
+    """Write vhids as carpnodes does, without blanks."""
+    return ",".join(str(number) for number in numbers)

@@ -5,11 +5,10 @@ Values that are wrong by themselves are passed over here.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv6Address
 from typing import TypeVar
 
 from carp.protocol.interval import advertisement_interval_ns
-from carp.protocol.values import NANOSECONDS_PER_SECOND
+from carp.protocol.values import NANOSECONDS_PER_SECOND, Address
 
 from . import words
 from .errors import Collector, RefusedError, shown
@@ -33,9 +32,6 @@ def check_keys(name: str, table: Mapping[str, object], problems: Collector, *, i
         for key in ("vhid", "advskew"):
             if key in table:
                 problems.add((name, key), RefusedError("carpnodes holds it", fault="not together with carpnodes"))
-    # Any other balancing is refused itself.
-    if isinstance(nodes, list) and len(nodes) > 1 and table.get("balancing", "none") == "none":
-        problems.add((name, "carpnodes"), RefusedError(words.NO_BALANCING, fault="more than one node needs balancing"))
     advbase = table.get("advbase", 1)
     if table.get("demote-skew") is True and type(advbase) is int and advbase == 0:
         problems.add(
@@ -47,11 +43,11 @@ def check_keys(name: str, table: Mapping[str, object], problems: Collector, *, i
 
 def _check_peers(name: str, table: Mapping[str, object], problems: Collector) -> None:
     """No host is told twice, and none through an address that moves between them."""
-    shared = {address for _, address in _addresses(table)}
+    shared = {address for _, address in addresses_of(table)}
     listed = words.as_list(table.get("carppeer"))
     seen = set()
     for word in listed if isinstance(listed, list) else []:
-        peer = _lenient(words.peer, word)
+        peer = lenient(words.peer, word)
         if peer is None:
             continue
         if peer in shared:
@@ -73,26 +69,23 @@ def _check_patience(name: str, table: Mapping[str, object], problems: Collector)
         problems.add((name, "peer-master-down"), RefusedError(f"more than {interval_s:g} s", fault=fault))
 
 
-def check_shared(tables: Tables, problems: Collector) -> None:
-    """Check that no two carp interfaces of one parent claim the same vhid or the same address, nor one of them twice."""
-    vhid_owners: dict[tuple[str, int], str] = {}
-    address_owners: dict[tuple[str, IPv4Address | IPv6Address], str] = {}
+def check_vhids(tables: Tables, problems: Collector) -> None:
+    """Check that no two carp interfaces of one parent claim the same vhid, nor one of them twice."""
+    owners: dict[tuple[str, int], str] = {}
     for name, table in tables.items():
-        carpdev = _lenient(words.carpdev, table.get("carpdev"))
-        # Without a usable parent the table still must not contradict itself.
-        parent = name if carpdev is None else carpdev
-        for key, vhid in _vhids(table):
-            owner = vhid_owners.get((parent, vhid))
+        parent = parent_of(name, table)
+        for key, vhid in vhids_of(table):
+            owner = owners.get((parent, vhid))
             if owner is None:
-                vhid_owners[parent, vhid] = name
+                owners[parent, vhid] = name
             else:
                 _refuse_vhid((name, key), vhid, owner, parent, problems)
-        for word, address in _addresses(table):
-            owner = address_owners.get((parent, address))
-            if owner is None:
-                address_owners[parent, address] = name
-            else:
-                _refuse_address(name, word, owner, parent, problems)
+
+
+def parent_of(name: str, table: Mapping[str, object]) -> str:
+    """Return the parent of a carp interface, or its own name: without a usable parent it still must not contradict itself."""
+    carpdev = lenient(words.carpdev, table.get("carpdev"))
+    return name if carpdev is None else carpdev
 
 
 def _refuse_vhid(path: tuple[str, str], vhid: int, owner: str, parent: str, problems: Collector) -> None:
@@ -100,23 +93,12 @@ def _refuse_vhid(path: tuple[str, str], vhid: int, owner: str, parent: str, prob
     problems.add(path, RefusedError("each vhid once on a carpdev", fault=f"{vhid} {where}"))
 
 
-def _refuse_address(name: str, word: str, owner: str, parent: str, problems: Collector) -> None:
-    if owner == name:
-        refused = RefusedError("each address once", fault=f"{shown(word)} is listed twice")
-    else:
-        refused = RefusedError(
-            f"one address on two carp interfaces needs balancing, and {words.NO_BALANCING}",
-            fault=f"{shown(word)} is also an address of {owner} on {parent}",
-        )
-    problems.add((name, "addresses"), refused)
-
-
-def _vhids(table: Mapping[str, object]) -> Iterator[tuple[str, int]]:
+def vhids_of(table: Mapping[str, object]) -> Iterator[tuple[str, int]]:
     """Yield every usable vhid of a table with the key that it stands in; beside carpnodes the key vhid is a fault already."""
     nodes = table.get("carpnodes")
     if isinstance(nodes, list):
         for word in nodes:
-            node = _lenient(words.node, word)
+            node = lenient(words.node, word)
             if node is not None:
                 yield "carpnodes", node.vhid
         return
@@ -125,16 +107,17 @@ def _vhids(table: Mapping[str, object]) -> Iterator[tuple[str, int]]:
         yield "vhid", vhid
 
 
-def _addresses(table: Mapping[str, object]) -> Iterator[tuple[str, IPv4Address | IPv6Address]]:
+def addresses_of(table: Mapping[str, object]) -> Iterator[tuple[str, Address]]:
     """Yield every usable address of a table, as written and without its prefix."""
     listed = table.get("addresses")
     for word in listed if isinstance(listed, list) else []:
-        address = _lenient(words.address, word)
+        address = lenient(words.address, word)
         if address is not None:
             yield str(word), address.ip
 
 
-def _lenient(read: Callable[[object], _Value], word: object) -> _Value | None:
+def lenient(read: Callable[[object], _Value], word: object) -> _Value | None:
+    """Read a word; None where it is refused, which is for somebody else to say."""
     try:
         return read(word)
     except RefusedError:

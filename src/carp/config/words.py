@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, ip_address, ip_interface
 from carp.protocol.auth import KEY_BYTES, Key, key_from_hex
 from carp.protocol.demotion import EVERY_INTERFACE
 from carp.protocol.dialect import DIALECTS, Dialect
-from carp.protocol.parameters import LinkAddress, Node
+from carp.protocol.parameters import Balancing, LinkAddress, Node
 from carp.protocol.values import Address, InterfaceAddress
 
 from .errors import RefusedError, shown
@@ -32,10 +32,12 @@ NODE = '"vhid:advskew", with vhid 1..255 and advskew 0..254'
 LLADDR = "virtual, parent or a MAC such as 02:00:00:00:00:01"
 UNICAST_MAC = "a MAC of one host: not zero, and the first byte even"
 DIALECT = "one of " + ", ".join(DIALECTS)
-BALANCING = "none"
+BALANCING_WORDS = ("none", "ip", "ip-stealth", "ip-unicast", "arp")
+BALANCING = "one of " + ", ".join(BALANCING_WORDS)
 FENCE_WORDS = ("auto", "required", "off")
 FENCE = "one of " + ", ".join(FENCE_WORDS)
-NO_BALANCING = "load balancing is not part of this version yet"
+SNOOPING_WORDS = ("mrd", "off")
+SNOOPING = "mrd or off"
 KEY_HEX = f"{2 * KEY_BYTES} hexadecimal digits in quotes"
 FILE_NAME = "the path of a file that holds the pass phrase"
 
@@ -51,7 +53,6 @@ _CREDENTIAL = re.compile(r"[ -.0-9;-~]{1,255}")
 _PREFIXED = re.compile(r"([^/]*)/([0-9]{1,3})")
 _NODE = re.compile(r"([0-9]{1,3}):([0-9]{1,3})")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
-_BALANCING_WORDS = ("none", "ip", "ip-stealth", "ip-unicast", "arp")
 
 
 def carp_number(name: str) -> int | None:
@@ -185,13 +186,18 @@ def fence(word: object) -> str:
     return word
 
 
-def balancing(word: object) -> str:
-    """Accept `none`; the other words of the BSDs are known, but not carried out yet."""
-    if word == "none":
-        return "none"
-    if isinstance(word, str) and word in _BALANCING_WORDS:
-        raise RefusedError(NO_BALANCING)
-    raise RefusedError(BALANCING, hint=_hint(word, _BALANCING_WORDS))
+def balancing(word: object) -> Balancing:
+    """Look up how the virtual hosts of a carp interface share its traffic."""
+    if isinstance(word, str) and word in BALANCING_WORDS:
+        return Balancing(word)
+    raise RefusedError(BALANCING, hint=_hint(word, BALANCING_WORDS))
+
+
+def snooping(word: object) -> str:
+    """Check how switches that snoop multicast groups are told that this host wants every frame."""
+    if not isinstance(word, str) or word not in SNOOPING_WORDS:
+        raise RefusedError(SNOOPING, hint=_hint(word, SNOOPING_WORDS))
+    return word
 
 
 def key_hex(word: object) -> Key:

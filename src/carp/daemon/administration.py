@@ -215,7 +215,7 @@ class Administration:
             known = set(old.warnings)
             warnings = [warning for warning in new.warnings if warning not in known]
             outcome = Outcome(differences(old, new), warnings + order_warnings(old, new, masters))
-            return host_problems(new, stock, old), outcome
+            return host_problems(new, stock, old) + self._runtime.hardware.balancers.problems(new.host), outcome
 
         problems, outcome = await asyncio.to_thread(job)
         if problems:

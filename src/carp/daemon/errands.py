@@ -35,7 +35,7 @@ _HOOK_OF = {State.MASTER: HookKind.MASTER, State.BACKUP: HookKind.BACKUP, State.
 
 @dataclass(slots=True)
 class _Queue:
-    """The hooks of one carp interface: the newest change, and what is still to be answered."""
+    """The hooks of one virtual host: the newest change, and what is still to be answered."""
 
     serial: int = 0
     context: dict[str, Any] = field(default_factory=dict)
@@ -134,11 +134,12 @@ class Errands:
             await self._attendance.stop()
 
     def transition(self, action: Transition, parameters: InterfaceParameters | None) -> None:
-        """A virtual host changed its state; the leader's is that of the carp interface."""
-        if parameters is None or action.vhid != parameters.leader.vhid:
+        """A virtual host changed its state."""
+        if parameters is None:
             return
         # Also where nothing runs yet: a reload may bring hooks.
-        queue = self._queues.setdefault(action.interface, _Queue())
+        name = _queue_of(parameters, action.vhid)
+        queue = self._queues.setdefault(name, _Queue())
         queue.serial += 1
         queue.reasserting = False
         queue.outstanding.clear()
@@ -152,10 +153,10 @@ class Errands:
             "addresses": [str(address) for address in parameters.addresses],
             "carpdev": parameters.carpdev,
         }
-        # Whoever is called at MASTER finds the addresses set.
-        queue.waits_for_addresses = action.new is State.MASTER
+        # Whoever is called at MASTER finds the addresses set; where several virtual hosts have them they were set before.
+        queue.waits_for_addresses = action.new is State.MASTER and not parameters.is_balanced
         if not queue.waits_for_addresses:
-            self._run_hooks_of_state(action.interface, action.new)
+            self._run_hooks_of_state(name, action.new)
 
     def addresses_live(self, name: str) -> None:
         """The addresses of a carp interface were taken."""
@@ -166,37 +167,41 @@ class Errands:
 
     def notice(self, action: Notice) -> None:
         """Something was noticed; one kind of it has a hook."""
-        if action.note is not Note.REASSERTED:
+        interface = self._engine.interface(action.interface)
+        if action.note is not Note.REASSERTED or interface is None or action.vhid is None:
             return
-        queue = self._queues.setdefault(action.interface, _Queue())
+        name = _queue_of(interface.parameters, action.vhid)
+        queue = self._queues.setdefault(name, _Queue())
         if not queue.reasserting:
             told = {**queue.context, "old_state": State.MASTER.value, "state": State.MASTER.value, "peer": ""}
-            queue.reasserting = self._order(action.interface, HookKind.REASSERTED, {**told, "reason": action.note.value})
+            queue.reasserting = self._order(name, HookKind.REASSERTED, {**told, "reason": action.note.value})
 
     def prepare(self, action: Prepare) -> None:
         """Run the pre-master stage; it is answered in time, whatever becomes of it."""
-        queue = self._queues.setdefault(action.interface, _Queue())
-        queue.stage = action
         interface = self._engine.interface(action.interface)
+        name = action.interface if interface is None else _queue_of(interface.parameters, action.vhid)
+        queue = self._queues.setdefault(name, _Queue())
+        queue.stage = action
         hooks = self._hooks.get(action.interface, NO_HOOKS)
         wait_s = 0.0
         if interface is not None:
-            leader, preempts = interface.leader, interface.leader.state is State.BACKUP
-            master = leader.known_master(boottime()) if preempts else None
+            vhost = next(one for one in interface.vhosts if one.vhid == action.vhid)
+            preempts = vhost.state is State.BACKUP
+            master = vhost.known_master(boottime()) if preempts else None
             context = {
                 "interface": action.interface,
-                "vhid": leader.vhid,
+                "vhid": vhost.vhid,
                 "old_state": State.BACKUP.value,
                 "state": State.MASTER.value,
-                "reason": "before replacing the master" if preempts or leader.reason is None else leader.reason.value,
+                "reason": "before replacing the master" if preempts or vhost.reason is None else vhost.reason.value,
                 "peer": "" if master is None else address_text(master.source),
                 "addresses": [str(address) for address in interface.parameters.addresses],
                 "carpdev": interface.parameters.carpdev,
             }
-            if self._order(action.interface, HookKind.PRE_MASTER, context):
+            if self._order(name, HookKind.PRE_MASTER, context):
                 queue.asked.append(action)
                 wait_s = hooks.pre_master_deadline_ns / NANOSECONDS_PER_SECOND + _ANSWER_SLACK_S
-        self._call_later(wait_s, self._answer, action)
+        self._call_later(wait_s, self._answer, name, action)
 
     def describe(self) -> list[dict[str, Any]]:
         """Return each track with whether it holds, for the status."""
@@ -220,7 +225,7 @@ class Errands:
 
     def _order(self, name: str, kind: HookKind, context: Mapping[str, Any]) -> bool:
         """Order a hook; return whether there is one and somebody to run it."""
-        hooks = self._hooks.get(name, NO_HOOKS)
+        hooks = self._hooks.get(context["interface"], NO_HOOKS)
         argv = hooks.programs.get(kind)
         if argv is None or self._attendance is None:
             return False
@@ -279,30 +284,35 @@ class Errands:
             if ended.kind is HookKind.REASSERTED:
                 queue.reasserting = False
         if ended.kind is HookKind.PRE_MASTER and queue.asked:
-            self._answer(queue.asked.popleft())
+            self._answer(ended.queue, queue.asked.popleft())
 
-    def _answer(self, stage: Prepare) -> None:
+    def _answer(self, name: str, stage: Prepare) -> None:
         """Let the engine go on, once."""
-        queue = self._queues[stage.interface]
+        queue = self._queues[name]
         if queue.stage is stage:
             queue.stage = None  # whoever else answers comes too late
-            self._handle(Prepared(stage.interface, stage.serial))
+            self._handle(Prepared(stage.interface, stage.vhid, stage.serial))
 
     def _lost(self) -> None:
         """Nothing that was asked will be answered; what the checks said last is kept."""
         self._told.set()
-        for queue in self._queues.values():
+        for name, queue in self._queues.items():
             queue.reasserting = False
             queue.asked.clear()
             queue.outstanding.clear()
             if queue.stage is not None:
-                self._call_later(0, self._answer, queue.stage)
+                self._call_later(0, self._answer, name, queue.stage)
 
     def _checks(self) -> Iterable[Message]:
         if self._awaits_boot:
             yield Watch(Check(_BOOT_CHECK, CheckKind.BOOT, ""))
         for track in self._tracks.values():
             yield Watch(track.check)
+
+
+def _queue_of(parameters: InterfaceParameters, vhid: int) -> str:
+    """Return whose hooks run one after the other: a virtual host's."""
+    return f"{parameters.name} vhid {vhid}" if parameters.is_balanced else parameters.name
 
 
 def _fact_of(track: str) -> str:

@@ -23,6 +23,7 @@ from ..protocol.engine import Engine
 from ..protocol.events import Event, Probed, Sent, Stalled
 from ..protocol.parameters import InterfaceParameters
 from ..protocol.values import NANOSECONDS_PER_MILLISECOND, Instant
+from .balancing import Balancers
 from .chronicle import Chronicle
 from .errands import Errands
 from .fencing import Fencing
@@ -46,6 +47,7 @@ class Execution:
         sender: Sender,
         ownership: Ownership,
         fencing: Fencing,
+        balancers: Balancers,
         chronicle: Chronicle,
         errands: Errands,
         running: Callable[[], Configuration | None],
@@ -54,6 +56,7 @@ class Execution:
         self._sender = sender
         self._ownership = ownership
         self._fencing = fencing
+        self._balancers = balancers
         self._chronicle = chronicle
         self._errands = errands
         self._running = running
@@ -83,13 +86,13 @@ class Execution:
                 case Release():
                     released.append(action.interface)
                 case CloseFence():
-                    self._fencing.close(action.interface)
+                    self._fencing.close(action.interface, action.vhid)
                 case Announce():
                     self._announce(action)
                 case Prepare():
                     self._errands.prepare(action)
                 case SetMask():
-                    pass  # for a balancer
+                    self._balancers.set_mask(action.interface, action.mask)
                 case Transition() | Notice() | Drop():
                     self._tell(action)
         # Everybody bows out before the first one is torn down.
@@ -110,7 +113,7 @@ class Execution:
         error, unreached = result
         if error is None and action.holds_ns:
             until = Instant(before + action.holds_ns)
-            closed_ns = self._fencing.sent(action.interface, parameters.families, action.family, until, before)
+            closed_ns = self._fencing.sent(action.interface, action.vhid, parameters.families, action.family, until, before)
             if closed_ns is not None:
                 late = f"{closed_ns / NANOSECONDS_PER_MILLISECOND:.0f} ms"
                 self._chronicle.say(2, f"{action.interface}: the fence was closed for {late}: an advertisement came too late")

@@ -2,11 +2,16 @@
 
 Only a successful send of an advertisement moves a deadline, to the moment before that send plus the time for which no peer
 takes over. With two families it is the earlier of both that counts: a BSD peer takes over when either falls silent.
+
+Each virtual host has a slot. Where several share the traffic of a carp interface, nothing passes through the interface's own
+link, which has a slot that never opens; their shares are guarded on the parent (`balancing`).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ..linux.bpf.balancer import Balancer
 from ..linux.bpf.fence import Fence, FenceUnavailable, remove_leftovers
 from ..linux.carplink import CarpLink
 from ..linux.journal import Journal, Leftovers
@@ -15,6 +20,8 @@ from ..linux.netlink import Netlink
 from ..protocol.parameters import InterfaceParameters
 from ..protocol.values import NANOSECONDS_PER_SECOND, Family, Instant, InterfaceAddress
 
+_NOBODY = 0
+"""Stands for a vhid: a slot that never opens."""
 _SWITCHED_OFF = "switched off by the configuration"
 
 
@@ -35,17 +42,18 @@ class Fencing:
     def __init__(self, wanted: str, journal: Journal, warn: Callable[[str], None]) -> None:
         self.unavailable = ""
         """Why there is no fence; empty while there is one."""
-        self.late_closings: dict[str, int] = {}
+        self.late_closings: Counter[str] = Counter()
         """How often the fence of a MASTER closed because its advertisement came too late, by carp interface."""
         self._wanted = wanted
         self._warn = warn
         self._incomplete: dict[int, str] = {}
         self._journal = journal
         self._fence: Fence | None = None
-        self._slots: dict[str, int] = {}
+        self._slots: dict[tuple[str, int], int] = {}
+        self._link_slots: dict[str, int] = {}
         self._links: dict[str, CarpLink] = {}
         self._fenced: dict[str, tuple[int, tuple[InterfaceAddress, ...]]] = {}
-        self._holds: dict[str, dict[Family, Instant]] = {}
+        self._holds: dict[tuple[str, int], dict[Family, Instant]] = {}
         if wanted == "off":
             self.unavailable = _SWITCHED_OFF
             return
@@ -54,18 +62,33 @@ class Fencing:
         except FenceUnavailable as error:
             self.unavailable = str(error)
 
-    def sent(self, name: str, families: Iterable[Family], family: Family, until: Instant, now: Instant) -> int | None:
+    @property
+    def balancer(self) -> Balancer | None:
+        """What shares traffic out on the parents, None without the fence."""
+        return None if self._fence is None else self._fence.balancer
+
+    def slot(self, name: str, vhid: int) -> int:
+        """Return the slot of a virtual host, a new one at the first time; worker thread."""
+        key = (name, vhid)
+        if key not in self._slots:
+            taken = set(self._slots.values())
+            self._slots[key] = next(slot for slot in range(len(taken) + 1) if slot not in taken)
+        return self._slots[key]
+
+    def sent(
+        self, name: str, vhid: int, families: Iterable[Family], family: Family, until: Instant, now: Instant
+    ) -> int | None:
         """An advertisement was sent; return for how many ns the fence had closed before, None if it had not."""
-        if self._fence is None:
+        slot = self._slots.get((name, vhid))
+        if self._fence is None or slot is None:
             return None
-        holds = self._holds.setdefault(name, {})
-        slot = self._slots[name]
+        holds = self._holds.setdefault((name, vhid), {})
         former = self._fence.deadlines.deadline(slot)
         closed_ns = None
         if 0 < former <= now:
             # It opens again when every family has been sent; until then it counts as closed on purpose.
             closed_ns = now - former
-            self.late_closings[name] = self.late_closings.get(name, 0) + 1
+            self.late_closings[name] += 1
             self._fence.deadlines.close_slot(slot)
             holds.clear()
         holds[family] = until
@@ -73,45 +96,56 @@ class Fencing:
             self._fence.deadlines.extend(slot, Instant(min(holds[one] for one in families)))
         return closed_ns
 
-    def close(self, name: str) -> None:
-        """Let nothing pass any more."""
-        self._holds.pop(name, None)
-        if self._fence is not None and name in self._slots:
-            self._fence.deadlines.close_slot(self._slots[name])
+    def close(self, name: str, vhid: int) -> None:
+        """Let nothing pass any more on behalf of a virtual host."""
+        self._holds.pop((name, vhid), None)
+        slot = self._slots.get((name, vhid))
+        if self._fence is not None and slot is not None:
+            self._fence.deadlines.close_slot(slot)
+
+    def is_open(self, name: str, vhid: int, now: Instant) -> bool:
+        """Tell whether the deadline of a virtual host lies in the future."""
+        slot = self._slots.get((name, vhid))
+        return self._fence is not None and slot is not None and self._fence.deadlines.deadline(slot) > now
 
     def is_fenced(self, name: str) -> bool:
         """Tell whether the fence is on a carp interface of its own."""
         link = self._links.get(name)
         return self._fence is not None and link is not None and link.index not in self._incomplete
 
-    def describe(self, name: str, now: Instant) -> dict[str, Any]:
-        """Return the state for the status document."""
-        if self._fence is None or name not in self._slots:
+    def describe(self, parameters: InterfaceParameters, now: Instant) -> dict[str, Any]:
+        """Return the state for the status document; of several virtual hosts the one that stays open longest counts."""
+        name = parameters.name
+        slots = [slot for node in parameters.nodes if (slot := self._slots.get((name, node.vhid))) is not None]
+        if self._fence is None or not slots:
             return {"state": "unavailable", "reason": self.unavailable or "not set up yet"}
-        slot = self._slots[name]
         link = self._links.get(name)
         missing = [self._incomplete[index] for index in self._indexes(link) if index in self._incomplete]
-        deadline = self._fence.deadlines.deadline(slot)
+        deadline = max(self._fence.deadlines.deadline(slot) for slot in slots)
         is_open = deadline > now
         return {
             "state": "open" if is_open else "closed",
             "reason": "; ".join(missing) or None,
             "closes_in_s": round((deadline - now) / NANOSECONDS_PER_SECOND, 6) if is_open else None,
-            "dropped": self._fence.deadlines.dropped(slot),
-            "late_closings": self.late_closings.get(name, 0),
+            "dropped": sum(self._fence.deadlines.dropped(slot) for slot in slots),
+            "late_closings": self.late_closings[name],
         }
 
-    def prepare(self, parameters: InterfaceParameters, parent_index: int) -> None:
-        """Fence exactly the addresses of a carp interface on its parent; worker thread."""
+    def prepare(self, parameters: InterfaceParameters, parent_index: int, addresses: tuple[InterfaceAddress, ...]) -> None:
+        """Fence exactly these addresses of a carp interface on its parent, those that it shares with nobody; worker thread."""
         if self._fence is not None:
-            slot = self._slots.setdefault(parameters.name, self._free_slot())
+            for node in parameters.nodes:
+                slot = self.slot(parameters.name, node.vhid)
+            if parameters.is_balanced:
+                slot = self.slot(parameters.name, _NOBODY)
+            self._link_slots[parameters.name] = slot
             self._fenced.pop(parameters.name, None)
-            self._fence.set_vips(parent_index, slot, [address.ip for address in parameters.addresses])
-            self._fenced[parameters.name] = (parent_index, parameters.addresses)
+            self._fence.set_vips(parent_index, slot, [address.ip for address in addresses])
+            self._fenced[parameters.name] = (parent_index, addresses)
 
-    def is_prepared(self, parameters: InterfaceParameters, parent_index: int) -> bool:
+    def is_prepared(self, name: str, parent_index: int, addresses: tuple[InterfaceAddress, ...]) -> bool:
         """Tell whether `prepare` would change nothing."""
-        return self._fence is None or self._fenced.get(parameters.name) == (parent_index, parameters.addresses)
+        return self._fence is None or self._fenced.get(name) == (parent_index, addresses)
 
     def guard_parent(self, netlink: Netlink, name: str, index: int) -> None:
         """Put the fence on a parent; worker thread. Raises FenceUnavailable."""
@@ -135,11 +169,15 @@ class Fencing:
         if self._fence is None or link.is_parent:
             return
         try:
-            self._fence.guard_link(netlink, link.index, self._slots[link.name])
+            self._fence.guard_link(netlink, link.index, self._link_slots[link.name])
         except FenceUnavailable as error:
             self._do_without(link.name, link.index, error)
         else:
             self._incomplete.pop(link.index, None)
+
+    def why_not_guarded(self, index: int) -> str:
+        """Say why an interface works without the fence, or return ""."""
+        return self.unavailable or self._incomplete.get(index, "")
 
     def is_guarded(self, netlink: Netlink, index: int) -> bool:
         """Ask the kernel whether our filters are still on an interface; worker thread."""
@@ -151,14 +189,18 @@ class Fencing:
             self._fence.forget_link(link.index)
 
     def forget(self, link: CarpLink) -> None:
-        """A carp interface is gone, its addresses released."""
-        self.close(link.name)
+        """A carp interface is gone, its addresses released; nothing shares out by its slots any more."""
         self._links.pop(link.name, None)
         self._fenced.pop(link.name, None)
-        slot = self._slots.pop(link.name, None)
-        if self._fence is None or slot is None:
+        self._link_slots.pop(link.name, None)
+        keys = [key for key in self._slots if key[0] == link.name]
+        for name, vhid in keys:
+            self.close(name, vhid)
+        slots = [self._slots.pop(key) for key in keys]
+        if self._fence is None:
             return
-        self._fence.set_vips(link.parent_index, slot, ())
+        for slot in slots:
+            self._fence.set_vips(link.parent_index, slot, ())
         if not link.is_parent:
             self._fence.forget_link(link.index)
 
@@ -184,10 +226,6 @@ class Fencing:
     @staticmethod
     def _indexes(link: CarpLink | None) -> tuple[int, ...]:
         return () if link is None else (link.index, link.parent_index)
-
-    def _free_slot(self) -> int:
-        taken = set(self._slots.values())
-        return next(slot for slot in range(len(taken) + 1) if slot not in taken)
 
 
 def remove_left_filters(netlink: Netlink, journal: Journal, leftovers: Leftovers) -> list[str]:

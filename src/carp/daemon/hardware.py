@@ -3,11 +3,12 @@
 `settle` brings them to what is wanted, at the start, at a reload, and when a parent comes back; it changes only what differs.
 """
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 
 from ..linux import carplink
 from ..linux.bpf.fence import FenceUnavailable
@@ -21,9 +22,16 @@ from ..linux.packet_socket import PacketSocket
 from ..linux.sysctl import CARP_LINK_SETTINGS, PARENT_SETTINGS, Keeper
 from ..linux.worker import Urgency, Worker
 from ..protocol.events import ParentChanged
-from ..protocol.parameters import InterfaceParameters
+from ..protocol.parameters import Balancing, HostParameters, InterfaceParameters
+from ..protocol.sharing import shared_addresses
+from ..protocol.values import mac_text
+from .balancing import Balancers, ParentPort
 from .fencing import Fencing
 from .ownership import Ownership
+from .snooping import RouterAnnouncer
+
+_MAC_GROUPS = int(IPv4Address("224.0.1.0"))
+"""Its groups have the MACs 01:00:5e:00:01:00 and on, for switches that snoop by MAC."""
 
 
 @dataclass(slots=True)
@@ -63,6 +71,10 @@ class Hardware:
     ) -> None:
         self.ports: dict[str, Port] = {}
         self.table = table
+        self.balancers = Balancers(fencing)
+        self._snooped: set[str] = set()
+        """The parents on which snooping switches must not keep from us what all hosts are to receive."""
+        self._announcer = RouterAnnouncer(asyncio.get_running_loop().call_later, self._send_frames)
         self._placeholders: dict[str, int] = {}
         self._worker = worker
         self._journal = journal
@@ -72,15 +84,17 @@ class Hardware:
         self._watch = watch
         self._unwatch = unwatch
 
-    async def settle(self, wanted: Iterable[InterfaceParameters], drafts: Iterable[str] = ()) -> list[str]:
+    async def settle(self, host: HostParameters, drafts: Iterable[str] = ()) -> list[str]:
         """Make parents and carp interfaces be as wanted, as far as the parents are there.
 
         `drafts` are the names of carp interfaces without a vhid. They, and those without a parent, have a placeholder.
         Returns what could not be done, as sentences.
         """
-        wanted = tuple(wanted)
+        wanted = host.interfaces
         await self._remove_unwanted(wanted)
-        problems = []
+        problems = self.balancers.problems(host)
+        if problems:
+            return problems
         for name in dict.fromkeys(parameters.carpdev for parameters in wanted):
             link = self.table.by_name(name)
             if link is None:
@@ -95,22 +109,27 @@ class Hardware:
         homeless = [one.name for one in wanted if one.carpdev not in self.ports and one.mac is not None]
         problems += await self._hold_places([*drafts, *homeless])
         for parameters in wanted:
-            if parameters.carpdev not in self.ports:
+            if parameters.carpdev not in self.ports or parameters.name in self._ownership.links:
                 continue
             try:
-                if parameters.name not in self._ownership.links:
-                    self._ownership.links[parameters.name] = await self._create(parameters)
-                else:
-                    await self._fence_addresses(parameters)
+                self._ownership.links[parameters.name] = await self._create(parameters)
             except (carplink.LinkError, FenceUnavailable) as error:
                 problems.append(str(error))
             except OSError as error:
                 problems.append(f"{parameters.name} cannot be made: {error.strerror}")
+        problems += await self._guard_addresses(host)
         for name, port in self.ports.items():
-            addresses = [one.ip for parameters in wanted if parameters.carpdev == name for one in parameters.addresses]
-            port.memberships.follow(address for address in addresses if isinstance(address, IPv6Address))
-            port.claims.watch(addresses)
+            problems += self._listen(name, port, [parameters for parameters in wanted if parameters.carpdev == name])
+        snooped = {one.carpdev for one in wanted if one.balancing is Balancing.IP and one.announces_router}
+        if not snooped:
+            self._announcer.follow({})
+        self._snooped = snooped
+        self.follow_snooping()
         return problems
+
+    def is_current(self) -> bool:
+        """Tell whether what is shared out on the parents still fits them."""
+        return self.balancers.is_current(self._parent_ports())
 
     def placeholders_lost(self) -> bool:
         """Tell whether somebody else deleted a placeholder, and forget those."""
@@ -144,6 +163,7 @@ class Hardware:
         links = list(self._ownership.links.values())
         for link in links:
             self._ownership.abandon(link.name)
+        self._announcer.stop()
         ports = dict(self.ports)
 
         def job(netlink: Netlink) -> None:
@@ -161,6 +181,12 @@ class Hardware:
         self.ports.clear()
         self._placeholders.clear()
         self._fencing.stop()
+
+    def _send_frames(self, parent: str, frames: Iterable[bytes]) -> None:
+        port = self.ports.get(parent)
+        if port is not None:
+            for frame in frames:
+                port.socket.send(frame)
 
     async def _open_port(self, name: str, index: int) -> None:
         port = self.ports.get(name)
@@ -186,11 +212,13 @@ class Hardware:
 
     async def _create(self, parameters: InterfaceParameters) -> CarpLink:
         index = self.ports[parameters.carpdev].index
-        mac = parameters.mac
+        mac = None if parameters.is_balanced else parameters.mac
+        on_parent = parameters.mac is None
 
         def job(netlink: Netlink) -> CarpLink:
-            self._fencing.prepare(parameters, index)
-            if mac is None:
+            # Its addresses follow, when it is known who else has them.
+            self._fencing.prepare(parameters, index, ())
+            if on_parent:
                 link = CarpLink(parameters.name, index, index)
                 self._fencing.guard_link(netlink, link)
                 return link
@@ -203,10 +231,63 @@ class Hardware:
         assert isinstance(link, CarpLink)
         return link
 
-    async def _fence_addresses(self, parameters: InterfaceParameters) -> None:
-        index = self.ports[parameters.carpdev].index
-        if not self._fencing.is_prepared(parameters, index):
-            await self._worker.run(Urgency.SETUP, lambda _: self._fencing.prepare(parameters, index))
+    async def _guard_addresses(self, host: HostParameters) -> list[str]:
+        """Fence every address, by its carp interface or by those that share it; return what could not be done."""
+        ports = self._parent_ports()
+        shared = {(one.carpdev, one.address) for one in shared_addresses(host.interfaces)}
+        unfenced = []
+        for parameters in host.interfaces:
+            if parameters.name in self._ownership.links:
+                own = tuple(one for one in parameters.addresses if (parameters.carpdev, one.ip) not in shared)
+                entry = (parameters, ports[parameters.carpdev].index, () if parameters.is_balanced else own)
+                if not self._fencing.is_prepared(parameters.name, *entry[1:]):
+                    unfenced.append(entry)
+        present = {name: port for name, port in ports.items() if name in self.ports}
+
+        def job(_netlink: Netlink) -> None:
+            # In this order no address is without a guard at any moment.
+            self.balancers.follow(host, present)
+            for entry in unfenced:
+                self._fencing.prepare(*entry)
+            self.balancers.trim(host, present)
+
+        try:
+            await self._worker.run(Urgency.SETUP, job)
+        except FenceUnavailable as error:
+            return [str(error)]
+        return []
+
+    def _parent_ports(self) -> dict[str, ParentPort]:
+        """Return the parents that are there."""
+        found = {}
+        for name, port in self.ports.items():
+            link = self.table.by_index(port.index)
+            found[name] = ParentPort(port.index, link.mac if link is not None else bytes(6))
+        return found
+
+    def _listen(self, name: str, port: Port, on_it: Sequence[InterfaceParameters]) -> list[str]:
+        """Let a parent receive what is for the carp interfaces on it; return what it refuses."""
+        addresses = [one.ip for parameters in on_it for one in parameters.addresses]
+        port.memberships.follow(address for address in addresses if isinstance(address, IPv6Address))
+        groups = [one.leader.vhid for one in on_it if one.balancing is Balancing.IP]
+        port.memberships.follow_groups(IPv4Address(_MAC_GROUPS + vhid) for vhid in groups)
+        port.claims.watch(addresses)
+        macs = [mac for parameters in on_it for mac in parameters.received_macs]
+        try:
+            port.socket.receive_macs(macs)
+        except OSError as error:
+            text = ", ".join(map(mac_text, macs))
+            return [f"{name} cannot receive frames to {text}, which balancing needs: {error.strerror}"]
+        return []
+
+    def follow_snooping(self) -> None:
+        """Tell snooping switches what MAC and addresses the parents have now, those that are up."""
+        if not self._snooped:
+            return
+        links = [link for name in self._snooped & self.ports.keys() if (link := self.table.by_name(name)) is not None]
+        self._announcer.follow(
+            {link.name: (link.mac, dict(self.table.sources(link.index))) for link in links if link.up and link.running}
+        )
 
     async def _remove_unwanted(self, wanted: tuple[InterfaceParameters, ...]) -> None:
         names = {parameters.name for parameters in wanted}

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ..linux.carplink import CarpLink, address_flags
+from ..linux.carplink import CarpLink, address_flags, prefix_routes
 from ..linux.links import LinkTable
 from ..linux.netlink import Netlink
 from ..linux.worker import Urgency, Worker
@@ -55,11 +55,12 @@ class Ownership:
             self._report(TakeFailed(name, f"{name} does not exist on this host"))
             return
         flags = address_flags(self._table, link, addresses)
+        routes = prefix_routes(self._table, link, addresses)
 
         def job(netlink: Netlink) -> object:
             if self._generations[name] != generation:
                 return _OVERTAKEN
-            link.take(netlink, addresses, flags)
+            link.take(netlink, addresses, flags, routes)
             return None
 
         def done(result: object) -> None:

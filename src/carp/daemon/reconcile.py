@@ -114,8 +114,8 @@ class Reconciler:
         present = {entry.address for entry in self._table.addresses(link.index)}
         missing = [str(address) for address in wanted if address not in present]
         wrong = [f"{address} is gone" for address in missing]
-        if state is not None and (mac := link.mac) is not None:
-            if state.mac != mac:
+        if state is not None and not link.is_parent:
+            if (mac := link.mac) is not None and state.mac != mac:
                 wrong.append(f"its MAC is {mac_text(state.mac)}")
                 self._worker.submit(Urgency.TAKE, lambda netlink: netlink.execute([set_link_mac(link.index, mac)]))
             if state.up != bool(wanted):

@@ -82,7 +82,14 @@ class Runtime:
         self._loop = asyncio.get_running_loop()
         self.errands = Errands(self.engine, self.handle, self._loop.call_later)
         self._execution = Execution(
-            self.engine, self._sender, self.ownership, fencing, chronicle, self.errands, lambda: self.configuration
+            self.engine,
+            self._sender,
+            self.ownership,
+            fencing,
+            self.hardware.balancers,
+            chronicle,
+            self.errands,
+            lambda: self.configuration,
         )
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -102,7 +109,7 @@ class Runtime:
         self._open_raw_sockets()
         async with self._changing:
             host = self._resolved(configuration.host)
-            problems = await self.hardware.settle(host.interfaces, configuration.drafts)
+            problems = await self.hardware.settle(host, configuration.drafts)
             if problems:
                 raise StartError(problems)
             self.errands.begin(configuration)
@@ -124,7 +131,7 @@ class Runtime:
             if len(survivors) < len(former.interfaces):
                 self.handle(Configured(replace(former, interfaces=survivors)))
                 kept = former_drafts.intersection(configuration.drafts)
-                await self.hardware.settle(survivors, kept)
+                await self.hardware.settle(replace(host, interfaces=survivors), kept)
             problems = await self._settle(host, configuration.drafts)
             self._adopt(configuration, host)
             return problems
@@ -301,7 +308,8 @@ class Runtime:
                 unsettled = True
             elif port is not None and (touched is None or port.index in touched):
                 self.handle(self.hardware.describe_parent(name))
-        if unsettled:
+        self.hardware.follow_snooping()
+        if unsettled or not self.hardware.is_current():
             self._begin(self._settle_again())
 
     def _remake(self, deleted: list[CarpLink]) -> None:
@@ -322,7 +330,7 @@ class Runtime:
     async def _settle(self, host: HostParameters, drafts: Iterable[str]) -> list[str]:
         """Bring the kernel's objects to what is wanted; a MASTER whose link cannot be made yields, and it is tried again."""
         before = set(self.ownership.links)
-        problems = await self.hardware.settle(host.interfaces, drafts)
+        problems = await self.hardware.settle(host, drafts)
         for name in self.ownership.links.keys() - before:
             if wanted := self.ownership.wanted(name):
                 self.ownership.take(name, wanted)
@@ -351,4 +359,8 @@ def _parents_of(configuration: Configuration) -> Iterable[str]:
 
 def _same_link(one: InterfaceParameters, other: InterfaceParameters) -> bool:
     """Tell whether a change from one to the other can keep the link."""
-    return one.carpdev == other.carpdev and one.mac == other.mac and one.lladdr == other.lladdr
+    return (
+        (one.carpdev, one.lladdr, one.balancing) == (other.carpdev, other.lladdr, other.balancing)
+        and (one.mac, one.received_macs) == (other.mac, other.received_macs)
+        and [node.vhid for node in one.nodes] == [node.vhid for node in other.nodes]
+    )

@@ -11,7 +11,7 @@ from ..linux.packet_socket import ethernet_header
 from ..linux.raw_socket import RawSocket
 from ..protocol.actions import Announce, Probe, Send
 from ..protocol.packet import destination_of
-from ..protocol.parameters import InterfaceParameters, LinkAddress
+from ..protocol.parameters import Balancing, InterfaceParameters, LinkAddress
 from ..protocol.values import Family, virtual_mac
 from .hardware import Port
 
@@ -79,12 +79,17 @@ class Sender:
         return header
 
     def _source_mac(self, parameters: InterfaceParameters, vhid: int) -> bytes:
+        if parameters.balancing in (Balancing.IP, Balancing.IP_STEALTH):
+            return self._parent_mac(parameters)  # a switch must not learn where the shared MAC is
+        if parameters.balancing is Balancing.ARP:
+            return virtual_mac(vhid)
         if parameters.lladdr is LinkAddress.VIRTUAL and parameters.dialect.source_mac_byte != 0x01:
             return virtual_mac(vhid, parameters.dialect.source_mac_byte)
         return self._mac(parameters)
 
     def _mac(self, parameters: InterfaceParameters) -> bytes:
-        if parameters.mac is not None:
-            return parameters.mac
+        return self._parent_mac(parameters) if parameters.mac is None else parameters.mac
+
+    def _parent_mac(self, parameters: InterfaceParameters) -> bytes:
         link = self._table.by_name(parameters.carpdev)
         return link.mac if link is not None else bytes(6)

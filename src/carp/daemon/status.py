@@ -89,7 +89,8 @@ def describe(runtime: Runtime, name: str) -> Document | None:
     interface = _find(runtime, name)
     if interface is None:
         return None
-    nodes = [_node(interface, vhost) for vhost in interface.vhosts]
+    balances = _balances(runtime, interface)
+    nodes = [_node(interface, vhost, balance) for vhost, balance in zip(interface.vhosts, balances, strict=True)]
     return {**_configured(interface).document, **_changing(runtime, interface), "nodes": nodes}
 
 
@@ -133,9 +134,9 @@ def _tail(runtime: Runtime) -> Document:
 def _interface_pieces(runtime: Runtime, interface: CarpInterface) -> Iterator[bytes]:
     changing = json.dumps(_changing(runtime, interface)).encode()
     yield _configured(interface).encoded[:-1] + b", " + changing[1:-1] + b', "nodes": ['
-    vhosts = list(interface.vhosts)
+    vhosts = list(zip(interface.vhosts, _balances(runtime, interface), strict=True))
     for first in range(0, len(vhosts), _NODES_IN_A_PIECE):
-        nodes = [_node(interface, vhost) for vhost in vhosts[first : first + _NODES_IN_A_PIECE]]
+        nodes = [_node(interface, *one) for one in vhosts[first : first + _NODES_IN_A_PIECE]]
         yield (b", " if first else b"") + json.dumps(nodes).encode()[1:-1]
     yield b"]}"
 
@@ -173,8 +174,6 @@ def _changing(runtime: Runtime, interface: CarpInterface) -> Document:
     mac = parent.mac if lladdr is LinkAddress.PARENT else parameters.mac or virtual_mac(parameters.leader.vhid)
     claim = interface.vigilance.last_claim
     reasons = islice(runtime.engine.host.demotions.walk(interface.demotion_groups), _MOST_DEMOTIONS)
-    configuration = runtime.configuration
-    table = {} if configuration is None else configuration.document.get(parameters.name, {})
     return {
         "parent": {
             "present": parent.present,
@@ -184,11 +183,12 @@ def _changing(runtime: Runtime, interface: CarpInterface) -> Document:
         },
         "lladdr": mac_text(mac),
         "preempt": interface.preempt,
-        "balancing": table.get("balancing", "none"),
+        "balancing": parameters.balancing.value,
+        "shared": _shared(runtime, parameters),
         "demote": interface.demote,
         "demotions": [_demotion(fact, now) for fact in reasons],
         "held_back": interface.held_back,
-        "fence": runtime.fencing.describe(parameters.name, now),
+        "fence": runtime.fencing.describe(parameters, now),
         "claim": None
         if claim is None
         else {"address": str(claim.address), "mac": mac_text(claim.mac), "heard_s_ago": _seconds(now - claim.at)},
@@ -209,7 +209,25 @@ def _demotion(fact: Demotion, now: Instant) -> Document:
     }
 
 
-def _node(interface: CarpInterface, vhost: VirtualHost) -> Document:
+def _balances(runtime: Runtime, interface: CarpInterface) -> list[Document | None]:
+    return runtime.hardware.balancers.describe(interface.parameters, boottime())
+
+
+def _shared(runtime: Runtime, parameters: InterfaceParameters) -> list[Document]:
+    """Describe the addresses that other carp interfaces have, too, and which of them this one is."""
+    found = runtime.engine.host.shared
+    addresses = [found[key] for one in parameters.addresses if (key := (parameters.carpdev, one.ip)) in found]
+    return [
+        {
+            "address": str(shared.address),
+            "index": [member.name for member in shared.members].index(parameters.name),
+            "of": len(shared.members),
+        }
+        for shared in addresses
+    ]
+
+
+def _node(interface: CarpInterface, vhost: VirtualHost, balance: Document | None) -> Document:
     now = boottime()
     since = datetime.now(UTC) - timedelta(microseconds=(now - vhost.since) / 1000)
     expected = vhost.expected_master_down() if vhost.state is State.BACKUP else None
@@ -234,6 +252,7 @@ def _node(interface: CarpInterface, vhost: VirtualHost) -> Document:
             "this_host_stayed": vhost.rivalry.stayed,
         },
         "digest_grace": vhost.authenticator.in_grace(now),
+        "balance": balance,
         "warnings": _warnings(vhost, interface.vigilance.last_refused, now),
     }
 

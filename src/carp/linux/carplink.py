@@ -1,7 +1,9 @@
 """The interface of a carp interface: a macvlan on its parent, or the parent itself.
 
 The macvlan carries the virtual MAC and is up only while this host is MASTER: a BACKUP whose link were up would forward what a
-switch floods, and send MLD reports from the shared MAC. Functions here block and run on the worker thread or before the loop.
+switch floods, and send MLD reports from the shared MAC. That of a balanced carp interface has a MAC of its own and only holds
+the addresses: nothing passes through it, and their traffic takes the parent. Functions here block and run on the worker thread
+or before the loop.
 """
 
 import errno
@@ -15,6 +17,7 @@ from . import sysctl
 from .journal import Journal, Leftovers
 from .links import LinkTable
 from .netlink import Netlink
+from .prefix_route import PrefixRoute, delete_route, metric_of, new_route, own_routes
 from .rtnetlink import (
     CARP_ADDRESS_PROTOCOL,
     IFA_F_NODAD,
@@ -28,7 +31,7 @@ from .rtnetlink import (
     set_link,
 )
 
-_GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENOENT})
+_GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENOENT, errno.ESRCH})
 
 
 class LinkError(Exception):
@@ -39,36 +42,50 @@ class LinkError(Exception):
 class CarpLink:
     """Where the addresses of one carp interface live.
 
-    `index` is that of the macvlan, or of the parent where `mac` is None. `live` are the addresses that are set now; it belongs
-    to the worker thread.
+    `index` is that of the macvlan, or of the parent where the addresses live on that. `mac` is None there, and where the kernel
+    chose one. With `through_parent` neighbours in the addresses' prefixes are reached through the parent. `live` and `routes`
+    are the addresses and the routes that are set now; they belong to the worker thread.
     """
 
     name: str
     index: int
     parent_index: int
     mac: bytes | None = None
+    through_parent: bool = False
     live: set[InterfaceAddress] = field(default_factory=set)
+    routes: set[PrefixRoute] = field(default_factory=set)
 
     @property
     def is_parent(self) -> bool:
         """Whether the addresses live on the parent itself."""
-        return self.mac is None
+        return self.index == self.parent_index
 
-    def take(self, netlink: Netlink, addresses: Sequence[InterfaceAddress], flags: Sequence[int]) -> None:
-        """Make exactly these addresses live, with one write; raises NetlinkError."""
-        obsolete = self.live.difference(addresses)
-        batch = [] if self.is_parent else [set_link(self.index, up=True)]
-        batch += [delete_address(self.index, address) for address in obsolete]
-        batch += [new_address(self.index, address, flag) for address, flag in zip(addresses, flags, strict=True)]
-        refused = [error for error in netlink.execute(batch) if error.errno not in _GONE or error.position == 0]
-        self.live = set(addresses)
-        if refused:
-            raise refused[0]
+    def take(
+        self,
+        netlink: Netlink,
+        addresses: Sequence[InterfaceAddress],
+        flags: Sequence[int],
+        routes: Sequence[PrefixRoute] = (),
+    ) -> None:
+        """Make exactly these addresses and routes live, with one write; raises NetlinkError."""
+        removals = [delete_route(route) for route in self.routes.difference(routes)]
+        removals += [delete_address(self.index, address) for address in self.live.difference(addresses)]
+        additions = [] if self.is_parent else [set_link(self.index, up=True)]
+        additions += [new_address(self.index, address, flag) for address, flag in zip(addresses, flags, strict=True)]
+        # A route's source has to be there before it.
+        additions += [new_route(route) for route in routes]
+        errors = netlink.execute([*removals, *additions])
+        self.live, self.routes = set(addresses), set(routes)
+        for error in errors:
+            if error.position >= len(removals) or error.errno not in _GONE:
+                raise error
 
     def release(self, netlink: Netlink) -> None:
         """Let no address be live; the link stays up until `down`."""
-        netlink.execute([delete_address(self.index, address) for address in self.live])
-        self.live = set()
+        netlink.execute(
+            [delete_route(route) for route in self.routes] + [delete_address(self.index, address) for address in self.live]
+        )
+        self.live, self.routes = set(), set()
 
     def down(self, netlink: Netlink) -> None:
         """Take the link down; the kernel makes us wait about 15 ms."""
@@ -86,13 +103,34 @@ def address_flags(table: LinkTable, link: CarpLink, addresses: Iterable[Interfac
     """Return the IFA_F_* of each address: no duplicate detection, no second prefix route (LINUX.md section 1)."""
     own = None if link.is_parent else link.index
     return [
-        (IFA_F_NODAD if address.version == 6 else 0) | (IFA_F_NOPREFIXROUTE if table.has_on_link(address, own) else 0)
+        (IFA_F_NODAD if address.version == 6 else 0)
+        | (IFA_F_NOPREFIXROUTE if link.through_parent or table.has_on_link(address, own) else 0)
         for address in addresses
     ]
 
 
-def create(netlink: Netlink, name: str, parent: str, parent_index: int, mac: bytes, group: int) -> CarpLink:
+def prefix_routes(table: LinkTable, link: CarpLink, addresses: Iterable[InterfaceAddress]) -> tuple[PrefixRoute, ...]:
+    """Return the routes by which the neighbours of these addresses are reached, for prefixes that nobody has on-link.
+
+    None for single addresses (/32 and /128), nor unless neighbours are reached through the parent.
+    """
+    if not link.through_parent:
+        return ()
+    routes = {}
+    for address in addresses:
+        network = address.network
+        if network in routes or network.prefixlen == network.max_prefixlen or table.has_on_link(address, link.index):
+            continue
+        # A link-local address is none of the parent's, and so no source for what leaves by it.
+        source = None if network.version == 6 and address.ip.is_link_local else address.ip
+        routes[network] = PrefixRoute(network, link.parent_index, source, metric_of(link.index))
+    return tuple(routes.values())
+
+
+def create(netlink: Netlink, name: str, parent: str, parent_index: int, mac: bytes | None, group: int) -> CarpLink:
     """Make the macvlan of a carp interface, link down, with its settings.
+
+    With `mac` None it is that of a balanced one: the kernel makes up a MAC, and neighbours are reached through the parent.
 
     Raises:
         LinkError: the name is taken, or the parent refuses.
@@ -101,7 +139,7 @@ def create(netlink: Netlink, name: str, parent: str, parent_index: int, mac: byt
         raise LinkError(_why_not_created(refused, name, parent))
     for key, value in sysctl.CARP_LINK_SETTINGS.items():
         sysctl.write(sysctl.path_of(key, name), value)
-    return CarpLink(name, socket.if_nametoindex(name), parent_index, mac)
+    return CarpLink(name, socket.if_nametoindex(name), parent_index, mac, through_parent=mac is None)
 
 
 def create_placeholder(netlink: Netlink, journal: Journal, name: str, group: int) -> int:
@@ -183,16 +221,22 @@ def clean_up(netlink: Netlink, leftovers: Leftovers, group: int) -> list[str]:
     table = LinkTable()
     table.load(netlink)
     removed = []
-    addresses = []
+    addresses, routes = [], []
     for parent in leftovers.parents:
         link = table.by_name(parent)
-        own = [] if link is None else [one for one in table.addresses(link.index) if one.protocol == CARP_ADDRESS_PROTOCOL]
-        addresses += own
-        removed += [f"{one.address} on {parent}" for one in own]
+        if link is None:
+            continue
+        on_parent = [one for one in table.addresses(link.index) if one.protocol == CARP_ADDRESS_PROTOCOL]
+        to_parent = own_routes(link.index)
+        addresses += on_parent
+        routes += to_parent
+        removed += [f"{one.address} on {parent}" for one in on_parent]
+        removed += [f"the route to {route.network} through {parent}" for route in to_parent]
     for link in table.all():
         if link.group == group and link.kind in ("macvlan", "bridge"):
             addresses += table.addresses(link.index)
             removed.append(link.name)
+    netlink.execute([delete_route(route) for route in routes])
     netlink.execute([delete_address(one.index, one.address) for one in addresses])
     netlink.execute([delete_group(group)])
     _restore(leftovers.settings)

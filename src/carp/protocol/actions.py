@@ -62,9 +62,13 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class CloseFence:
-    """Let nothing pass through the carp interface, nor from or to its addresses, from now on."""
+    """Let nothing pass on behalf of this virtual host from now on.
+
+    Of a carp interface with one virtual host that is everything through it, and from or to its addresses; else its share.
+    """
 
     interface: str
+    vhid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class Prepare:
     """Run the pre-master stage, which ends before the addresses are taken; answer with Prepared, in time and always."""
 
     interface: str
+    vhid: int
     serial: int
 
 
@@ -79,7 +84,8 @@ class Prepare:
 class Probe:
     """Ask who has this address, by ARP or neighbour solicitation from the parent's own MAC; answer with Probed.
 
-    It is not about the address: it shows whether the parent sends at all. `source` is packed, zeros where the parent has none.
+    It shows whether the parent sends at all; and of a balanced address whether somebody else answers for it, too. `source` is
+    packed, zeros where the parent has none.
     """
 
     interface: str
@@ -112,7 +118,7 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class SetMask:
-    """Bit i is set when the virtual host of rank i (ascending vhid) is MASTER here."""
+    """Bit i is set when the virtual host of rank i (ascending vhid) is MASTER here; for carp interfaces with several."""
 
     interface: str
     mask: int

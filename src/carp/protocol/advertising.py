@@ -27,10 +27,18 @@ _DSCP_SHIFT = 2
 
 
 def advertise(
-    parameters: InterfaceParameters, vhost: VirtualHost, paths: Paths, host: Host, *, demote: int, bow_out: bool, now: Instant
+    parameters: InterfaceParameters,
+    vhost: VirtualHost,
+    paths: Paths,
+    host: Host,
+    *,
+    demote: int,
+    bow_out: bool,
+    opens: bool,
+    now: Instant,
 ) -> list[Send]:
-    """Let a virtual host advertise, or bow out, in every family that it has addresses of."""
-    holds_ns = 0 if bow_out or vhost.waits_for_yield else vhost.patience.holds_ns
+    """Let a virtual host advertise, or bow out, in every family that it has addresses of; `opens`: the fence may open."""
+    holds_ns = vhost.patience.holds_ns if opens else 0
     vhost.advertised_at = now
     sends = []
     for family in vhost.families:

@@ -36,6 +36,7 @@ from .packet import TTL, DropReason, decode, parse_ip
 from .parameters import InterfaceParameters
 from .paths import is_to_group, is_unicast
 from .sending import CounterSource
+from .sharing import shared_addresses
 from .statistics import Statistics
 from .table import Input
 from .values import NANOSECONDS_PER_SECOND, Instant, State
@@ -101,6 +102,7 @@ class Engine:
 
     def _configured(self, event: Configured, round_: Round) -> None:
         former, self._host.parameters = self._host.parameters, event.parameters
+        self._host.shared = {(one.carpdev, one.address): one for one in shared_addresses(event.parameters.interfaces)}
         wanted = {parameters.name: parameters for parameters in event.parameters.interfaces}
         for name, interface in list(self._interfaces.items()):
             successor = wanted.get(name)
@@ -259,7 +261,7 @@ class Engine:
     def _prepared(self, event: Prepared, round_: Round) -> None:
         interface = self._interfaces.get(event.interface)
         if interface is not None:
-            interface.prepared(event.serial, round_)
+            interface.prepared(event.vhid, event.serial, round_)
 
     def _held_back(self, event: HeldBack, _round: Round) -> None:
         interface = self._interfaces.get(event.interface)
@@ -311,7 +313,7 @@ def _same_identity(one: InterfaceParameters, other: InterfaceParameters) -> bool
     """Tell whether a change from one to the other keeps the virtual hosts and the link they live on."""
     return (
         [node.vhid for node in one.nodes] == [node.vhid for node in other.nodes]
-        and (one.carpdev, one.lladdr) == (other.carpdev, other.lladdr)
+        and (one.carpdev, one.lladdr, one.balancing) == (other.carpdev, other.lladdr, other.balancing)
         and one.dialect == other.dialect
     )
 

@@ -103,6 +103,7 @@ class Prepared:
     """The pre-master stage that the action Prepare of this serial asked for is over: done, failed, or out of time."""
 
     interface: str
+    vhid: int
     serial: int
 
 

@@ -7,8 +7,9 @@ from .actions import Action
 from .demotion import Demotions
 from .parameters import HostParameters
 from .sending import CounterSource
+from .sharing import SharedAddress
 from .statistics import Statistics
-from .values import Family, Instant, InterfaceAddress
+from .values import Address, Family, Instant, InterfaceAddress
 from .vhost import Timers
 
 
@@ -39,6 +40,8 @@ class Host:
     demotions: Demotions = field(default_factory=Demotions)
     parents: dict[str, Parent] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=Statistics)
+    shared: dict[tuple[str, Address], SharedAddress] = field(default_factory=dict)
+    """The addresses that several carp interfaces of a parent have, by parent and address."""
     stopped: bool = False
     """Set by a shutdown; nothing starts again after it."""
 

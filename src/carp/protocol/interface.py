@@ -1,23 +1,23 @@
 """One carp interface: its 1..32 virtual hosts, and what they share (addresses, MAC, key, demotion).
 
-Each virtual host holds its own election. The leader, the one with the lowest vhid, decides who owns the addresses; with
-several virtual hosts the mask tells a balancer which of them are MASTER here.
+Each virtual host holds its own election. The one with the lowest vhid is the leader: with several of them it decides which
+host answers for the addresses.
 """
 
 from dataclasses import replace
-from ipaddress import ip_address
 
 from . import election
-from .actions import Announce, CloseFence, Note, Notice, Prepare, Probe, Release, SetMask, Take, Transition
+from .actions import CloseFence, Note, Notice, Prepare, Transition
 from .advertising import advertise
 from .auth import Authenticator, DigestSet
 from .demotion import groups_of
 from .dialect import CounterRule
 from .health import PROBE_EVERY_NS, Health
+from .holding import BalancedHolding, Holding, inquiry
 from .host import Host, Parent, Round
 from .interval import election_interval_ns
 from .packet import Advertisement, Datagram, DropReason
-from .parameters import InterfaceParameters
+from .parameters import Balancing, InterfaceParameters
 from .paths import Paths
 from .statistics import Statistics
 from .table import NO_ONE, NOT_ASKED, Effect, Heard, Input, Standing, would_preempt
@@ -28,7 +28,6 @@ from .values import (
     Family,
     Instant,
     State,
-    family_of,
     virtual_mac,
 )
 from .vhost import KnownMaster, Stage, VirtualHost
@@ -52,6 +51,7 @@ class CarpInterface:
         """Whether it was handed over by hand and so preempts nobody."""
         self.paths = Paths(parameters, self.parent)
         self._health = Health(parameters, host.demotions)
+        self._holding = (BalancedHolding if parameters.is_balanced else Holding)(parameters, host)
         self.vhosts = [
             VirtualHost(node, Authenticator(self._digests(node.vhid)), host.timers, host.rng, now) for node in parameters.nodes
         ]
@@ -69,7 +69,7 @@ class CarpInterface:
 
     @property
     def leader(self) -> VirtualHost:
-        """The virtual host that decides who owns the addresses."""
+        """The virtual host with the lowest vhid."""
         return self.vhosts[0]
 
     @property
@@ -138,11 +138,13 @@ class CarpInterface:
     def reconfigure(self, parameters: InterfaceParameters, round_: Round) -> None:
         """Change what can change without losing mastership; the nodes' vhids, the parent and the MAC stay."""
         former, self.parameters = self.parameters, parameters
+        self._holding.follow(parameters)
         if (former.key, former.addresses) != (parameters.key, parameters.addresses):
             for vhost in self.vhosts:
                 vhost.authenticator.replace(self._digests(vhost.vhid), round_.now, parameters.digest_grace_ns)
-            if parameters.addresses and former.addresses != parameters.addresses and self.leader.serves:
-                round_.actions.append(Take(self.name, parameters.addresses))
+            if parameters.addresses and former.addresses != parameters.addresses and self._holding.serves(self.vhosts):
+                self._holding.note_taken(live=False)
+                self._holding.take(round_)
         for vhost, node in zip(self.vhosts, parameters.nodes, strict=True):
             vhost.node = node
         self.paths = Paths(parameters, self.parent)
@@ -224,9 +226,8 @@ class CarpInterface:
             moment = arrival if arrival is not None and effect is Effect.HEARD_MASTER else round_.now
             if not vhost.apply_timer_effect(effect, moment, family):
                 self._carry_out(effect, vhost, round_)
-        if row.reason is not None and len(self.vhosts) > 1:
-            mask = sum(1 << rank for rank, one in enumerate(self.vhosts) if one.state is State.MASTER)
-            round_.actions.append(SetMask(self.name, mask))
+        if row.reason is not None:
+            self._holding.note_change(self.vhosts, round_)
 
     def was_stalled(self, vhost: VirtualHost, gap_ns: int, now: Instant) -> bool:
         """Tell whether this host slept too long, for `gap_ns` as far as is known, to trust what it knows.
@@ -252,17 +253,15 @@ class CarpInterface:
         return replace(
             own,
             preempt=since is not None and now - since >= self.parameters.preempt_delay_ns,
-            unprepared=self._has_stage(vhost) and vhost.stage is not Stage.DONE,
+            unprepared=self.parameters.pre_master and vhost.stage is not Stage.DONE,
             cannot_take=vhost.take_failed_at is not None and now - vhost.take_failed_at < vhost.timing.master_down_ns,
         )
 
-    def _has_stage(self, vhost: VirtualHost) -> bool:
-        return self.parameters.pre_master and vhost is self.leader
-
-    def prepared(self, serial: int, round_: Round) -> None:
+    def prepared(self, vhid: int, serial: int, round_: Round) -> None:
         """The pre-master stage of this serial is over."""
-        if self.leader.stage is Stage.RUNNING and self.leader.stage_serial == serial:
-            self.run(self.leader, Input.PREPARED, round_)
+        for vhost in self.vhosts:
+            if vhost.vhid == vhid and vhost.stage is Stage.RUNNING and vhost.stage_serial == serial:
+                self.run(vhost, Input.PREPARED, round_)
 
     def send_result(self, error: bool, round_: Round) -> None:
         """Count a send."""
@@ -285,60 +284,73 @@ class CarpInterface:
         self._host.timers.probe.set(self.leader, Instant(round_.now + PROBE_EVERY_NS))
         if any(vhost.state is State.MASTER for vhost in self.vhosts) or not self.parent.works:
             return
-        known = self.leader.known_master(round_.now)
-        target = ip_address(known.source) if known is not None and any(known.source) else None
-        if target is None and self.parameters.addresses:
-            target = self.parameters.addresses[0].ip
-        if target is not None:
-            source = self.parent.sources.get(family_of(target), bytes(len(target.packed)))
-            round_.actions.append(Probe(self.name, target, source))
+        inquiry(self.parameters, self.parent, round_, self.leader.known_master(round_.now))
 
     def taken(self, error: str | None, round_: Round) -> None:
         """The addresses are live, or `error` says why not: then this host is demoted and yields."""
         self._health.taken(error=error is not None, host=self._host.parameters, now=round_.now)
-        if error is None:
-            self.run(self.leader, Input.TAKEN, round_)
-        else:
-            self.leader.take_failed_at = round_.now
-            self.run(self.leader, Input.TAKE_FAILED, round_, detail=error)
+        self._holding.note_taken(live=error is None)
+        for vhost in self.vhosts:
+            if error is None:
+                self.run(vhost, Input.TAKEN, round_)
+            else:
+                vhost.take_failed_at = round_.now
+                self.run(vhost, Input.TAKE_FAILED, round_, detail=error)
 
     def _carry_out(self, effect: Effect, vhost: VirtualHost, round_: Round) -> None:
-        owns = vhost is self.leader
         if effect is Effect.ADVERTISE:
             self._advertise(vhost, round_)
         elif effect is Effect.BOW_OUT:
             if self.parameters.dialect.sends_bow_out:
                 self._advertise(vhost, round_, bow_out=True)
-        elif effect is Effect.CLOSE_FENCE and owns:
-            round_.actions.append(CloseFence(self.name))
+        elif effect is Effect.CLOSE_FENCE:
+            round_.actions.append(CloseFence(self.name, vhost.vhid))
         elif effect is Effect.REASSERT:
             self._reassert(vhost, round_)
-        elif effect is Effect.PREPARE or (effect is Effect.PREPARE_AND_TAKE and self._has_stage(vhost)):
+        elif effect is Effect.PREPARE or (effect is Effect.PREPARE_AND_TAKE and self.parameters.pre_master):
             self._prepare(vhost, round_)
-        elif effect in (Effect.TAKE, Effect.PREPARE_AND_TAKE) and owns:
-            round_.actions.append(Take(self.name, self.parameters.addresses))
-        elif effect is Effect.RELEASE and owns:
-            round_.actions.append(Release(self.name))
-        elif effect is Effect.ANNOUNCE_ONE and owns:
+        elif effect in (Effect.TAKE, Effect.PREPARE_AND_TAKE):
+            self._take(vhost, round_)
+        elif effect is Effect.RELEASE:
+            self._holding.release(round_)
+        elif effect is Effect.ANNOUNCE_ONE and self._asks(vhost):
+            inquiry(self.parameters, self.parent, round_)
+        elif effect is Effect.ANNOUNCE_ONE:
             # All have the same MAC, and it is the switches that are to hear of it.
-            round_.actions.append(Announce(self.name, self.parameters.addresses[:1]))
-        elif (effect is Effect.ANNOUNCE and owns) or (
-            effect is Effect.COUNT_ADVERTISEMENT and vhost.second_announcement_due() and owns
-        ):
-            round_.actions.append(Announce(self.name, self.parameters.addresses))
+            self._holding.announce(round_, at_most=1)
+        elif effect is Effect.ANNOUNCE or (effect is Effect.COUNT_ADVERTISEMENT and vhost.second_announcement_due()):
+            self._holding.announce(round_)
+
+    def _take(self, vhost: VirtualHost, round_: Round) -> None:
+        vhost.stage = Stage.DONE  # also where there was none: one that is configured later is for the next takeover
+        self._holding.take(round_)
+        if not self.parameters.is_balanced:
+            return
+        if self.parameters.pre_master:
+            # Its share stays closed during the stage, and only an advertisement opens it.
+            self._advertise(vhost, round_)
+        if self._asks(vhost):
+            inquiry(self.parameters, self.parent, round_)
+        vhost.follow_announcing(round_.now)
+
+    def _asks(self, vhost: VirtualHost) -> bool:
+        """Tell whether this MASTER answers for the addresses, and so has to see whether another host does with another MAC."""
+        return self.parameters.is_balanced and self.parameters.balancing is not Balancing.ARP and vhost is self.leader
 
     def _prepare(self, vhost: VirtualHost, round_: Round) -> None:
         """Begin the pre-master stage unless it runs; a MASTER whose stage is over already takes its addresses."""
         if vhost.stage is Stage.DONE:
-            round_.actions.append(Take(self.name, self.parameters.addresses))
+            self._take(vhost, round_)
         elif vhost.stage is Stage.NONE:
             vhost.stage = Stage.RUNNING
             vhost.stage_serial += 1
-            round_.actions.append(Prepare(self.name, vhost.stage_serial))
+            round_.actions.append(Prepare(self.name, vhost.vhid, vhost.stage_serial))
 
     def _advertise(self, vhost: VirtualHost, round_: Round, *, bow_out: bool = False) -> None:
+        unprepared = self.parameters.is_balanced and self.parameters.pre_master and vhost.stage is not Stage.DONE
+        opens = not (bow_out or vhost.waits_for_yield or unprepared)
         round_.actions += advertise(
-            self.parameters, vhost, self.paths, self._host, demote=self.demote, bow_out=bow_out, now=round_.now
+            self.parameters, vhost, self.paths, self._host, demote=self.demote, bow_out=bow_out, opens=opens, now=round_.now
         )
 
     def _reassert(self, vhost: VirtualHost, round_: Round) -> None:
@@ -351,15 +363,17 @@ class CarpInterface:
             vhost.advertise_sooner(Instant(vhost.reasserted_at + spacing_ns))
             return
         vhost.reasserted_at = round_.now
-        if vhost is self.leader and vhost.serves:
-            round_.actions.append(Announce(self.name, self.parameters.addresses))
+        if vhost.serves:
+            self._holding.announce(round_)
             round_.actions.append(Notice(self.name, vhost.vhid, Note.REASSERTED))
         self._advertise(vhost, round_)
 
     def claimed(self, address: Address, mac: bytes, round_: Round) -> None:
         """Another host claims one of this interface's addresses, by ARP or neighbour advertisement from this MAC."""
+        if self._holding.claims_rightfully(address, mac):
+            return
         own_mac = self.parameters.mac or self.parent.mac
-        if self.vigilance.claimed(self.leader, address, mac, own_mac, round_):
+        if self.vigilance.claimed(self.leader, address, mac, own_mac, round_, one_mac=self._asks(self.leader)):
             self._reassert(self.leader, round_)
 
     def _retime(self) -> None:
@@ -367,7 +381,8 @@ class CarpInterface:
         parameters = self.parameters
         demote = self.demote
         for vhost in self.vhosts:
-            vhost.announces_every_ns = ANNOUNCE_EVERY_NS if self.paths.hides_mac and vhost is self.leader else 0
+            announces = self._asks(vhost) or (self.paths.hides_mac and not parameters.is_balanced)
+            vhost.announces_every_ns = ANNOUNCE_EVERY_NS if announces else 0
             vhost.timing = election.timing(parameters, vhost.node.advskew, demote)
             vhost.patience.change(parameters, vhost.node.advskew)
             vhost.families = parameters.families

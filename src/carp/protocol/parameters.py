@@ -92,6 +92,20 @@ class InterfaceParameters:
         return self.nodes[0]
 
     @property
+    def received_macs(self) -> tuple[bytes, ...]:
+        """The MACs besides the parent's that its network card must let in for several virtual hosts; no link has them."""
+        if not self.is_balanced:
+            return ()
+        if self.balancing is Balancing.ARP:
+            return tuple(virtual_mac(node.vhid) for node in self.nodes)
+        return () if self.mac is None else (self.mac,)
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether several virtual hosts share the traffic."""
+        return len(self.nodes) > 1
+
+    @property
     def families(self) -> tuple[Family, ...]:
         """The families that have at least one virtual address, IPv4 first."""
         present = {family_of(address) for address in self.addresses}

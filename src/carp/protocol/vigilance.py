@@ -56,13 +56,17 @@ class Vigilance:
         self.last_refused: Refused | None = None
         self._defended_at: Instant | None = None
 
-    def claimed(self, leader: VirtualHost, address: Address, mac: bytes, own_mac: bytes, round_: Round) -> bool:
+    def claimed(
+        self, leader: VirtualHost, address: Address, mac: bytes, own_mac: bytes, round_: Round, *, one_mac: bool = False
+    ) -> bool:
         """Another host claims an address; tell whether a MASTER should say again where it is.
 
         At most every ten seconds, as RFC 5227 section 2.4 defends: with the other insisting, both would flood the LAN. A
-        claim from the same virtual MAC is another host of the group: the election decides, not the louder one.
+        claim from the same virtual MAC is another host of the group: the election decides, not the louder one. With
+        `one_mac` the former MASTER had that MAC too, so another one is told even just after a takeover.
         """
-        if leader.state is not State.MASTER or round_.now - leader.since < _SETTLED_AFTER_NS:
+        may_be_former = round_.now - leader.since < _SETTLED_AFTER_NS and (mac == own_mac or not one_mac)
+        if leader.state is not State.MASTER or may_be_former:
             return False
         self._statistics.claims_heard += 1
         self._host.statistics.claims_heard += 1

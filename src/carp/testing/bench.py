@@ -85,7 +85,7 @@ class Bench:
             elif isinstance(action, Take):
                 actions += self.feed_silently(Taken(action.interface))
             elif isinstance(action, Prepare):
-                actions += self.feed_silently(Prepared(action.interface, action.serial))
+                actions += self.feed_silently(Prepared(action.interface, action.vhid, action.serial))
             elif isinstance(action, Probe):
                 actions += self.feed_silently(Probed(action.interface))
         self.actions += actions

@@ -8,7 +8,7 @@ from typing import Any
 from carp.protocol.auth import Key, key_from_passphrase
 from carp.protocol.dialect import AUTO, DIALECTS, Dialect
 from carp.protocol.events import Configured, ParentChanged
-from carp.protocol.parameters import HostParameters, InterfaceParameters, LinkAddress, Node
+from carp.protocol.parameters import Balancing, HostParameters, InterfaceParameters, LinkAddress, Node
 from carp.protocol.values import Address, Family, InterfaceAddress
 
 PARENT = "lan0"
@@ -50,8 +50,14 @@ def carp_interface(
     peers: Iterable[Address] = (),
     preempt_delay_ns: int = 0,
     pre_master: bool = False,
+    balancing: Balancing | None = None,
 ) -> InterfaceParameters:
-    """Make the parameters of a carp interface; `nodes` beats `vhid` and `advskew`. There is no digest grace unless given."""
+    """Make the parameters of a carp interface; `nodes` beats `vhid` and `advskew`. There is no digest grace unless given.
+
+    Several nodes balance IP unless `balancing` says how; one balances nothing.
+    """
+    balanced = nodes is not None and len(nodes) > 1
+    usual = Balancing.IP if balanced else Balancing.NONE
     return InterfaceParameters(
         name,
         carpdev,
@@ -70,6 +76,7 @@ def carp_interface(
         tuple(peers),
         preempt_delay_ns,
         pre_master,
+        usual if balancing is None else balancing,
     )
 
 

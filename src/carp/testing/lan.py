@@ -106,6 +106,10 @@ class VirtualLan:
         """Tell who answers for an address now."""
         return self.history.holders(address, self.now)
 
+    def servers(self, vhid: int = 1) -> set[str]:
+        """Tell who serves the share of a virtual host now."""
+        return self.history.servers(vhid, self.now)
+
     def stop(self, name: str) -> None:
         """Stop a host cleanly: it bows out, and has no part in anything afterwards."""
         station = self.stations[name]

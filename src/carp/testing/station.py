@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from carp.protocol.actions import Action, Announce, CloseFence, Prepare, Probe, Release, Send, Take, Transition
+from carp.protocol.actions import Action, Announce, CloseFence, Prepare, Probe, Release, Send, SetMask, Take, Transition
 from carp.protocol.engine import Engine
 from carp.protocol.events import Due, Event, PacketArrived, ParentChanged, Prepared, Probed, Sent, Stalled, TakeFailed, Taken
 from carp.protocol.packet import destination_of
-from carp.protocol.values import Family, Instant, InterfaceAddress, State
+from carp.protocol.values import Family, Instant, State
 
 from .clock import Rank, VirtualClock, milliseconds
 from .history import Change, History
 from .hosts import parent_mac
+from .kernel import Kernel
 
 
 class Wire(Protocol):
@@ -70,8 +71,7 @@ class Station:
         self.hardware = Hardware()
         self.noted = Noted()
         self.alive = True
-        self.holding: dict[str, frozenset[InterfaceAddress]] = {}
-        """The addresses that are set on each carp interface; behind a closed fence they answer nobody."""
+        self.kernel = Kernel(name, clock, history)
         self._clock = clock
         self._wire = wire
         self._history = history
@@ -81,8 +81,6 @@ class Station:
         self._frozen_since: Instant | None = None
         self._inbox: list[Event] = []
         self._takes: dict[str, int] = {}
-        self._fence_open_until: dict[str, int] = {}
-        self._answering: dict[str, frozenset[InterfaceAddress]] = {}
 
     @property
     def frozen(self) -> bool:
@@ -170,16 +168,17 @@ class Station:
         elif isinstance(action, Take):
             self._take(action)
         elif isinstance(action, Prepare):
-            done = Prepared(action.interface, action.serial)
+            done = Prepared(action.interface, action.vhid, action.serial)
             self._clock.call_in(self.hardware.stage_ns, lambda: self.feed(done))
         elif isinstance(action, Probe):
             self._waiting.append(Probed(action.interface, self.hardware.send_errno))
         elif isinstance(action, CloseFence):
-            self._fence_open_until[action.interface] = now
-            self._look_at_fence(action.interface)
+            self.kernel.open_until(action.interface, action.vhid, now)
+        elif isinstance(action, SetMask):
+            self.kernel.set_mask(action.interface, action.mask)
         elif isinstance(action, Release):
             self._takes[action.interface] = self._takes.get(action.interface, 0) + 1
-            self._hold(action.interface, frozenset())
+            self.kernel.hold(action.interface, frozenset())
         elif isinstance(action, Announce):
             self.noted.announced.append((now, action))
         elif isinstance(action, Transition):
@@ -193,14 +192,15 @@ class Station:
         if error is None and self.parents[parent].carries:
             self._wire.transmit(self, parent, action)
         if error is None and action.holds_ns > 0:
-            until = self._fence_open_until[action.interface] = self._clock.now + action.holds_ns
-            self._look_at_fence(action.interface)
-            self._clock.call_at(until, lambda: self._look_at_fence(action.interface))
+            self.kernel.open_until(action.interface, action.vhid, Instant(self._clock.now + action.holds_ns))
         self._waiting.append(Sent(action.interface, action.vhid, action.family, error))
 
     def _take(self, action: Take) -> None:
         number = self._takes[action.interface] = self._takes.get(action.interface, 0) + 1
         error = self.hardware.take_error
+        interface = self.engine.interface(action.interface)
+        if interface is not None:
+            self.kernel.follow(interface.parameters)
 
         def done() -> None:
             if self._takes[action.interface] != number or not self.alive:
@@ -208,22 +208,10 @@ class Station:
             if error is not None:
                 self.feed(TakeFailed(action.interface, error))
                 return
-            self._hold(action.interface, frozenset(action.addresses))
+            self.kernel.hold(action.interface, frozenset(action.addresses))
             self.feed(Taken(action.interface))
 
         self._clock.call_in(self.hardware.take_delay_ns, done)
-
-    def _hold(self, interface: str, addresses: frozenset[InterfaceAddress]) -> None:
-        self.holding[interface] = addresses
-        self._look_at_fence(interface)
-
-    def _look_at_fence(self, interface: str) -> None:
-        """Find which addresses answer now: those that are set, while the fence is open."""
-        is_open = self._fence_open_until.get(interface, 0) > self._clock.now
-        former = self._answering.get(interface, frozenset())
-        answering = self.holding.get(interface, frozenset()) if is_open else frozenset[InterfaceAddress]()
-        self._answering[interface] = answering
-        self._history.record_addresses(self.name, former, answering, self._clock.now)
 
     def _plan_wake_up(self) -> None:
         due = self.engine.next_deadline()

@@ -134,6 +134,40 @@ def test_several_virtual_hosts_of_one_interface(shown: Callable[..., list[str]])
     assert [line.split()[:4] for line in lines[1:3]] == [["carp0", "eth0", "1", "MASTER"], ["carp0", "eth0", "22", "BACKUP"]]
 
 
+def test_what_virtual_hosts_have_in_common_is_told_once(shown: Callable[..., list[str]]) -> None:
+    """The demotion and the addresses of their interface stand in the first line."""
+    lines = shown({**DOCUMENT, "interfaces": [{**INTERFACE, "nodes": [NODE, BACKUP]}]})
+    assert lines[1].endswith("  open   0       192.0.2.100/24 2001:db8::100/64")
+    assert lines[2].endswith("  open")
+
+
+def balance(*, passes: bool, kept: int, dropped: int) -> dict[str, Any]:
+    """Make what a virtual host of a balanced interface adds; a packet has 100 bytes."""
+    counts = {"kept_packets": kept, "kept_bytes": 100 * kept, "dropped_packets": dropped, "dropped_bytes": 100 * dropped}
+    return {"balance": {"index": 0, "open": passes, **counts}}
+
+
+def test_load_balancing(shown: Callable[..., list[str]]) -> None:
+    """Each virtual host has a gate of its own; below the table stands what each keeps, then all other remarks."""
+    nodes = [
+        {**NODE, **balance(passes=True, kept=30, dropped=0)},
+        {**BACKUP, **balance(passes=False, kept=0, dropped=70), "warnings": ["a remark"]},
+    ]
+    shared = {**OTHER, "shared": [{"address": "10.0.0.1", "index": 0, "of": 2}]}
+    lines = shown({**DOCUMENT, "interfaces": [{**INTERFACE, "balancing": "ip", "nodes": nodes}, shared]})
+    assert "  1.000 s   open    0  " in lines[1]
+    assert lines[2].endswith("  1.391 s   closed")
+    assert lines[4:-1] == [
+        "carp0: balancing ip, MASTER of 1 of 2, keeps 30.0 % of the packets",
+        "  vhid  state    share  kept packets  kept bytes  dropped packets  dropped bytes",
+        "  1     MASTER  30.0 %            30      3.0 kB                0            0 B",
+        "  22    BACKUP   0.0 %             0         0 B               70         7.0 kB",
+        "  all           30.0 %            30      3.0 kB               70         7.0 kB",
+        "10.0.0.1 on eth1.5 is shared by carp10 BACKUP",
+        "carp0 vhid 22: a remark",
+    ]
+
+
 def test_why_tells_reason_and_detail(shown: Callable[..., list[str]]) -> None:
     """A host that has just started has no reason, and one that does not know a MASTER says so."""
     down = {**NODE, "state": "INIT", "reason": "not ready", "detail": "eth0 is down", "master": None}
@@ -201,6 +235,15 @@ def test_a_master_without_its_addresses_is_told(
     """A MASTER that has none of its addresses set serves nobody; the first virtual host is the one that holds them."""
     lines = shown({**DOCUMENT, "interfaces": [{**INTERFACE, "nodes": nodes, "live": live}]})
     assert lines[1 + len(nodes) : -1] == (["carp0: its addresses are not set on this host"] if is_told else [])
+
+
+@pytest.mark.parametrize(("nodes", "is_told"), [([BACKUP, NODE], True), ([BACKUP, BACKUP], False)])
+def test_a_balanced_master_without_its_addresses_is_told(
+    shown: Callable[..., list[str]], nodes: list[dict[str, Any]], *, is_told: bool
+) -> None:
+    """Any virtual host that is MASTER serves a share, whether it is the first or not."""
+    lines = shown({**DOCUMENT, "interfaces": [{**INTERFACE, "balancing": "ip", "nodes": nodes, "live": []}]})
+    assert ("carp0: its addresses are not set on this host" in lines) is is_told
 
 
 def test_remarks_name_the_interface_and_the_virtual_host_that_they_are_about(shown: Callable[..., list[str]]) -> None:

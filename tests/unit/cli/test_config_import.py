@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from carp.config.load import load_file
+from carp.protocol.parameters import Balancing
 
 SECRET = "the text holds pass phrases: keep it in a file of mode 0600"
 
@@ -41,6 +42,41 @@ def test_files_of_openbsd(write: Write, carp: Any) -> None:
         "carp1": {"carpdev": "em1", "vhid": 2, "pass": "password2", "addresses": ["172.16.240.202/24"]},
     }
     assert load_file(write("carp.toml", done.out)).host.preempt
+
+
+def test_load_balancing(write: Write, carp: Any) -> None:
+    """The lines of OpenBSD's guide, as the parameters that they mean."""
+    line = "inet 172.16.240.102 255.255.255.0 172.16.240.255 balancing ip carpnodes 3:0,4:100 pass password3 carpdev em0\n"
+    write("hostname.carp0", line)
+    done = carp("config import hostname.carp0")
+    assert (done.status, done.err) == (0, f"warning: {SECRET}\n")
+    assert tomllib.loads(done.out)["carp0"] == {
+        "carpdev": "em0",
+        "pass": "password3",
+        "addresses": ["172.16.240.102/24"],
+        "balancing": "ip",
+        "carpnodes": ["3:0", "4:100"],
+    }
+    (carp0,) = load_file(write("carp.toml", done.out)).host.interfaces
+    assert (carp0.balancing, [node.vhid for node in carp0.nodes]) == (Balancing.IP, [3, 4])
+
+
+@pytest.mark.parametrize("system", ["dragonfly", "netbsd"])
+def test_arp_balancing(write: Write, carp: Any, system: str) -> None:
+    """Two carp interfaces with one address, and the switch; NetBSD's rule is another one, which is said."""
+    lines = [
+        'ifconfig_carp0="vhid 1 pass secret 192.0.2.10/24"',
+        'ifconfig_carp1="vhid 2 advskew 100 pass secret 192.0.2.10/24"',
+    ]
+    first = "rc_configured=YES" if system == "netbsd" else 'cloned_interfaces="carp0 carp1"'
+    write("rc.conf", "\n".join([first, *lines, ""]))
+    write("sysctl.conf", "net.inet.carp.arpbalance=1\n")
+    done = carp("config import --carpdev eth0 rc.conf sysctl.conf")
+    assert done.status == 0
+    assert load_file(write("carp.toml", done.out)).host.arpbalance
+    rule = 'NetBSD answers for a shared address by the MAC of the asker: dialect = "netbsd" does so, too'
+    warnings = ([rule] if system == "netbsd" else []) + [SECRET]
+    assert done.err.splitlines() == [f"warning: {warning}" for warning in warnings]
 
 
 def test_an_rc_conf(write: Write, carp: Any) -> None:

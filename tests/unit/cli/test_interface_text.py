@@ -20,7 +20,7 @@ PLAIN: dict[str, Any] = {
 BALANCED: dict[str, Any] = {
     **PLAIN,
     "carpdev": "rl1",
-    "lladdr": "00:00:5e:00:01:03",
+    "lladdr": "01:00:5e:00:01:03",
     "balancing": "ip",
     "groups": ["carp"],
     "addresses": ["172.16.240.102/24"],
@@ -52,7 +52,7 @@ def test_one_virtual_host() -> None:
 
 
 def test_several_virtual_hosts() -> None:
-    """One line each below the mode; the MAC is the multicast form of the leader's."""
+    """One line each below the mode, as in OpenBSD's guide; the MAC is the one in use."""
     assert lines(BALANCED) == [
         "carp0: flags=8843<UP,BROADCAST,RUNNING,SIMPLEX,MULTICAST> mtu 1500",
         "\tlladdr 01:00:5e:00:01:03",
@@ -65,16 +65,19 @@ def test_several_virtual_hosts() -> None:
     ]
 
 
-def test_several_virtual_hosts_without_a_mode() -> None:
-    """The BSDs take the mode ip then."""
-    assert lines(BALANCED, balancing="none") == lines(BALANCED)
-
-
-@pytest.mark.parametrize("mode", ["ip-stealth", "ip-unicast"])
-def test_the_other_modes_keep_the_unicast_mac(mode: str) -> None:
-    """Only `ip` has the multicast form."""
-    shown = lines(BALANCED, balancing=mode)
+@pytest.mark.parametrize("mode", ["ip-stealth", "ip-unicast", "arp"])
+def test_the_mode_and_its_mac(mode: str) -> None:
+    """Both are those of the daemon."""
+    shown = lines(BALANCED, balancing=mode, lladdr="00:00:5e:00:01:03")
     assert shown[1:3] == ["\tlladdr 00:00:5e:00:01:03", f"\tcarp: carpdev rl1 advbase 1 balancing {mode}"]
+
+
+def test_32_virtual_hosts() -> None:
+    """A line for each, in the daemon's order, and nothing else more than once."""
+    nodes = [{"vhid": vhid, "advskew": 0 if vhid == 7 else 100, "state": "BACKUP"} for vhid in range(1, 33)]
+    shown = lines(BALANCED, nodes=nodes)
+    assert shown[3:35] == [f"\t\tstate BACKUP vhid {vhid} advskew {0 if vhid == 7 else 100}" for vhid in range(1, 33)]
+    assert len(shown) == len(lines(BALANCED)) + 30
 
 
 def test_a_mac_that_somebody_chose() -> None:

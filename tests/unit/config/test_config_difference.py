@@ -57,11 +57,38 @@ def test_nothing():
         ({"vhid": None}, "vhid 1 -> none"),
         ({"carpdev": None}, "carpdev eth0 -> none"),
         ({"vhid": None, "carpnodes": ["2:0"]}, "vhid 1 -> 2 (made anew)"),
+        ({"snooping": "off"}, "snooping mrd -> off"),
     ],
 )
 def test_one_value(change, expected):
     """Each value that differs is one sentence; it says where the interface is taken down and made anew."""
     assert changed(**change) == [f"carp0: {expected}"]
+
+
+BALANCED = {"vhid": None, "carpnodes": ["4:100", "3:0"]}
+
+
+def test_one_virtual_host_more():
+    """One virtual host becomes several: the vhids differ, and so does the MAC."""
+    assert changed(**BALANCED) == ["carp0: balancing none -> ip (made anew)", "carp0: carpnodes 1:0 -> 3:0,4:100 (made anew)"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"balancing": "ip", "carpnodes": ["3:0", "4:100"]}, []),
+        ({"carpnodes": ["4:0", "3:100"]}, ["carpnodes 3:0,4:100 -> 3:100,4:0"]),
+        ({"carpnodes": ["3:0", "5:100"]}, ["carpnodes 3:0,4:100 -> 3:0,5:100 (made anew)"]),
+        ({"carpnodes": ["2:0", "3:0", "4:100"]}, ["carpnodes 3:0,4:100 -> 2:0,3:0,4:100 (made anew)"]),
+        ({"balancing": "ip-stealth"}, ["balancing ip -> ip-stealth (made anew)"]),
+        ({"balancing": "arp"}, ["balancing ip -> arp (made anew)"]),
+    ],
+)
+def test_several_virtual_hosts(change, expected):
+    """Of several an advskew changes in place; other vhids, another mode and another MAC need the link made anew."""
+    before, after = ({**CARP0, **BALANCED}, {**CARP0, **BALANCED, **change})
+    before, after = ({key: value for key, value in table.items() if value is not None} for table in (before, after))
+    assert differences(load({"carp0": before}), load({"carp0": after})) == [f"carp0: {one}" for one in expected]
 
 
 def test_first_pass_phrase():

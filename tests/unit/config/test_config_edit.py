@@ -128,8 +128,8 @@ def test_null():
 
 
 def test_a_conflict_is_blamed_on_what_is_changed():
-    """What is changed comes last, and of two with one vhid or address a check blames the last one."""
-    other = {**CARP0, "vhid": 2, "addresses": ["192.0.2.101/24"]}
+    """What is changed comes last, and of two with one vhid, or one address that they cannot share, a check blames the last."""
+    other = {**CARP0, "vhid": 2, "addresses": ["192.0.2.101/24"], "lladdr": "parent"}
     document = {"carp0": CARP0, "carp1": other}
     for change in (Change("carp0", set={"vhid": 2}), Change("carp0", add_addresses=addresses("192.0.2.101/24"))):
         with pytest.raises(ConfigError) as caught:
@@ -167,6 +167,23 @@ def test_nodes_instead_of_vhid():
     """Nodes hold vhid and advskew in themselves."""
     table = {"carpdev": "eth0", "vhid": 3, "advskew": 100, "advbase": 2}
     assert edited(table, set={"carpnodes": ["3:0"]}) == {"carpdev": "eth0", "carpnodes": ["3:0"], "advbase": 2}
+
+
+def test_nodes_instead_of_one_node():
+    """Several nodes end what was said of balancing while there was one; a mode that was asked for stays."""
+    nodes = ["3:0", "4:100"]
+    assert edited({"carpnodes": ["3:0"], "balancing": "none"}, set={"carpnodes": nodes}) == {"carpnodes": nodes}
+    asked = {"carpnodes": nodes, "balancing": "ip-stealth"}
+    assert edited({"vhid": 3, "balancing": "ip-stealth"}, set={"carpnodes": nodes}) == asked
+
+
+def test_no_balancing_with_several_nodes():
+    """Several nodes and none contradict each other, in one line or in two."""
+    expected = r"^carp0\.carpnodes: a list of 2 with balancing none: one node, or another balancing$"
+    both = {"carpnodes": ["3:0", "4:100"], "balancing": "none"}
+    for document, change in (({}, both), ({"carp0": {"carpnodes": both["carpnodes"]}}, {"balancing": "none"})):
+        with pytest.raises(ConfigError, match=expected):
+            load_document(apply(document, Change("carp0", set=change), HOST), RUNNING)
 
 
 def test_vhid_and_nodes_at_once():

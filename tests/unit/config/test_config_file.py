@@ -51,10 +51,6 @@ def test_all_problems_at_once_in_the_order_of_the_file(refused: Refused):
         "carp.toml: carp0.advskw: unknown key; did you mean advskew?",
         "carp.toml: carp0.vhid: 7 is also the vhid of carp1 on eth0: each vhid once on a carpdev",
         "carp.toml: carp0.pass-file: absent.key: cannot be read: No such file or directory",
-        (
-            'carp.toml: carp0.addresses: "192.0.2.1/24" is also an address of carp1 on eth0: '
-            "one address on two carp interfaces needs balancing, and load balancing is not part of this version yet"
-        ),
     ]
 
 
@@ -64,13 +60,6 @@ def test_vhid_twice_on_a_parent(refused: Refused):
     expected = "carp.toml: carp1.carpnodes: 1 is also the vhid of carp0 on eth0: each vhid once on a carpdev"
     assert refused(table("carp0") + again) == [expected]
     assert refused(table("carp0") + table("carp1", carpdev="eth1", address="192.0.2.2/24")) == []
-
-
-def test_address_twice_on_a_parent(refused: Refused):
-    """An address belongs to one carp interface of a parent, whatever its prefix."""
-    (line,) = refused(table("carp0", address="2001:db8::1/64") + table("carp1", vhid=2, address="2001:DB8:0::1/128"))
-    assert line.startswith('carp.toml: carp1.addresses: "2001:DB8:0::1/128" is also an address of carp0 on eth0: ')
-    assert refused(table("carp0") + table("carp1", carpdev="eth1", vhid=2)) == []
 
 
 @pytest.mark.parametrize(

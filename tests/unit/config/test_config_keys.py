@@ -10,14 +10,13 @@ from carp.config.load import load_file
 from carp.config.model import InterfaceTable
 from carp.protocol.auth import key_from_passphrase
 from carp.protocol.dialect import DIALECTS
-from carp.protocol.parameters import LinkAddress, Node
+from carp.protocol.parameters import Balancing, LinkAddress, Node
 
 Complaint = Callable[[str], str]
 
 HOST = "an address of a host: not unspecified, loopback, multicast or broadcast"
 ADDRESS = "an IPv4 or IPv6 address with its prefix length, such as 192.0.2.100/24"
 CARPDEV = "the name of the parent interface, 1..15 bytes without slash, colon or white space"
-LATER = "load balancing is not part of this version yet"
 NODE = '"vhid:advskew", with vhid 1..255 and advskew 0..254'
 
 
@@ -30,6 +29,7 @@ def test_defaults(write):
     assert carp0.addresses == (ip_interface("192.0.2.100/24"), ip_interface("2001:db8::100/64"))
     assert (carp0.groups, carp0.lladdr, carp0.preempt, carp0.dialect.name) == (("carp",), LinkAddress.VIRTUAL, None, "auto")
     assert (carp0.demote_skew, carp0.digest_grace_ns) == (False, 60_000_000_000)
+    assert (carp0.balancing, carp0.announces_router) == (Balancing.NONE, True)
     assert (configuration.host.allow, configuration.host.preempt, configuration.log) == (True, False, 2)
     assert configuration.path == path
 
@@ -55,6 +55,7 @@ def test_every_key(write):
     demote-skew = true
     digest-grace = 0.5
     balancing = "none"
+    snooping = "off"
     """
     configuration = load_file(write(text))
     (carp,) = configuration.host.interfaces
@@ -62,6 +63,7 @@ def test_every_key(write):
     assert (carp.name, carp.carpdev, carp.leader, carp.advbase) == ("carp9999", "eth0.100", Node(255, 254), 254)
     assert (carp.groups, carp.lladdr, carp.preempt) == (("lan", "wan-"), bytes.fromhex("02000000000a"), False)
     assert (carp.dialect, carp.demote_skew, carp.digest_grace_ns) == (DIALECTS["openbsd"], True, 500_000_000)
+    assert (carp.balancing, carp.announces_router) == (Balancing.NONE, False)
     assert carp.key == key_from_passphrase("secret")
 
 
@@ -192,11 +194,10 @@ def test_groups(complaint: Complaint, name: str):
         ('lladdr = "virtul"', "virtual, parent or a MAC such as 02:00:00:00:00:01; did you mean virtual?"),
         ('dialect = "freebds"', f"one of {', '.join(DIALECTS)}; did you mean freebsd?"),
         ("dialect = 5", f"one of {', '.join(DIALECTS)}"),
-        ('balancing = "arp"', LATER),
-        ('balancing = "ip"', LATER),
-        ('balancing = "ip-stealth"', LATER),
-        ('balancing = "ip-unicast"', LATER),
-        ('balancing = "ip-stelth"', "none; did you mean ip-stealth?"),
+        ('balancing = "ip-stelth"', "one of none, ip, ip-stealth, ip-unicast, arp; did you mean ip-stealth?"),
+        ("balancing = true", "one of none, ip, ip-stealth, ip-unicast, arp"),
+        ('snooping = "of"', "mrd or off; did you mean off?"),
+        ("snooping = false", "mrd or off"),
         ('carpnodes = ["0:0"]', NODE),
         ('carpnodes = ["256:0"]', NODE),
         ('carpnodes = ["1:255"]', NODE),
@@ -210,17 +211,6 @@ def test_words(complaint: Complaint, line: str, expected: str):
     key, value = line.split(" = ")
     shown = "an empty list" if value == "[]" else value.strip("[]")
     assert complaint(line) == f"carp.toml: carp0.{key}: {shown} is not allowed: {expected}"
-
-
-def test_more_than_one_node(complaint: Complaint):
-    """Several nodes are load balancing; more than 32, or one vhid twice, are refused for that as well."""
-    needs = f"carp.toml: carp0.carpnodes: more than one node needs balancing: {LATER}"
-    assert complaint('carpnodes = ["3:0", "4:100"]') == needs
-    twice = "carp.toml: carp0.carpnodes: 3 is listed twice: each vhid once on a carpdev"
-    assert complaint('carpnodes = ["3:0", "3:100"]').splitlines() == [needs, twice]
-    many = ", ".join(f'"{vhid}:0"' for vhid in range(1, 34))
-    too_many = f"carp.toml: carp0.carpnodes: a list of 33 is not allowed: a list of 1..32 words {NODE}"
-    assert complaint(f"carpnodes = [{many}]").splitlines() == [too_many, needs]
 
 
 def test_carpnodes_instead_of_vhid(complaint: Complaint):

@@ -11,6 +11,8 @@ from carp.config import hooks
 from carp.config.load import load_file
 from carp.config.model import HooksTable, TrackTable, keys_of
 from carp.config.track import KINDS
+from carp.config.words import BALANCING_WORDS
+from carp.protocol.sharing import shared_addresses
 from carp.protocol.values import NANOSECONDS_PER_SECOND
 
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
@@ -53,6 +55,17 @@ def test_every_key_of_hooks():
     assert described.pop("timeout") == [str(hooks.DEFAULT_TIMEOUT_NS // NANOSECONDS_PER_SECOND)]
     assert described.pop("pre-master-deadline") == [str(hooks.DEFAULT_PRE_MASTER_DEADLINE_NS // NANOSECONDS_PER_SECOND)]
     assert described == {kind.value: [] for kind in HookKind}
+
+
+def test_examples_of_load_balancing(write):
+    """Each is a whole file, accepted without a warning; the modes are those that there are."""
+    write("secret\n", "carp0.key")
+    examples = re.findall(r"^```toml\n(.*?)^```$", section("Load balancing"), re.MULTILINE | re.DOTALL)
+    hosts = [load_file(write(text.replace("/etc/carp/", ""))) for text in examples]
+    assert [host.warnings for host in hosts] == [(), ()]
+    assert [one.balancing.value for one in hosts[0].host.interfaces] == ["ip"]
+    assert len(shared_addresses(hosts[1].host.interfaces)) == 1
+    assert {CODE.findall(row[0])[0] for row in rows("Load balancing")} == set(BALANCING_WORDS) - {"none"}
 
 
 @pytest.mark.parametrize("heading", ["[track.NAME]", "Hooks"])

@@ -72,16 +72,6 @@ def test_two_interfaces_without_a_parent():
     assert problems_of(on_eth0) == ["carp1.vhid: 1 is also the vhid of carp0 on eth0: each vhid once on a carpdev"]
 
 
-def test_balancing_waits():
-    """Balancing, or several nodes without it, is refused with one sentence in a running document too."""
-    assert problems_of({"carp0": {"balancing": "ip", "carpnodes": ["1:0", "2:100"]}}) == [
-        'carp0.balancing: "ip" is not allowed: load balancing is not part of this version yet'
-    ]
-    assert problems_of({"carp0": {"carpnodes": ["1:0", "2:100"]}}) == [
-        "carp0.carpnodes: more than one node needs balancing: load balancing is not part of this version yet"
-    ]
-
-
 def test_document_is_kept_in_order():
     """[global] comes first, then the interfaces by number, whichever was changed last."""
     loaded = load_document({"carp10": {}, "global": {"log": 7}, "carp2": {}}, RUNNING)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from carp.config.errors import key_text
 from carp.config.load import Source, load_document, load_file
 from carp.config.model import GlobalTable, HooksTable, InterfaceTable, TrackTable, keys_of
+from carp.config.words import BALANCING_WORDS, SNOOPING_WORDS
 from carp.config.write import complete, public, save, to_toml
 from carp.protocol.dialect import DIALECTS
 
@@ -79,7 +80,8 @@ OPTIONAL = {
     "demote-skew": st.booleans(),
     "digest-grace": SECONDS,
     "peer-master-down": st.floats(256, 1024),
-    "balancing": st.just("none"),
+    "balancing": st.sampled_from(BALANCING_WORDS),
+    "snooping": st.sampled_from(SNOOPING_WORDS),
     "preempt-delay": SECONDS,
     "hooks": HOOKS,
 }
@@ -163,7 +165,10 @@ def test_round_trip(document):
     assert again.document == loaded.document
 
 
-@pytest.mark.parametrize("key", [{"key-hex": HEX}, {"carpnodes": ["3:100"]}, {"pass-credential": "a"}])
+@pytest.mark.parametrize(
+    "key",
+    [{"key-hex": HEX}, {"carpnodes": ["3:100"]}, {"carpnodes": ["4:0", "3:100"], "balancing": "arp"}, {"pass-credential": "a"}],
+)
 def test_round_trip_of_what_excludes_others(key):
     """The keys that stand for others are written as well."""
     assert tomllib.loads(to_toml({"carp0": key}, with_keys=True)) == {"carp0": key}

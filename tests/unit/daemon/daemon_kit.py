@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -11,13 +12,18 @@ from types import SimpleNamespace
 from typing import Any
 
 from carp.config.load import Configuration, Source, load_document
+from carp.daemon.balancing import Balancers
 from carp.daemon.chronicle import Chronicle
+from carp.daemon.fencing import Fencing
 from carp.daemon.lateness import Lateness
+from carp.linux.bpf.balancer import Balance, NodeCount
+from carp.linux.bpf.fence import FenceUnavailable
 from carp.linux.clock import boottime
 from carp.linux.rtnetlink import Link, LinkAddress
 from carp.protocol.actions import Action, Transition
 from carp.protocol.engine import Engine
 from carp.protocol.events import Configured, Event
+from carp.protocol.values import Instant
 from carp.testing.hosts import address, parent_up
 
 PATIENCE_S = 5
@@ -109,19 +115,145 @@ class Table:
         return [LinkAddress(index, address(text), 0, 0) for text in self.own.get(index, ())]
 
 
-class FakeRuntime:
-    """A daemon's runtime without a kernel: what it is to become is kept, and happens at once."""
+class FakeDeadlines:
+    """The deadlines by slot, 0 where nothing was said, and the packets dropped."""
 
-    def __init__(self, publish: Callable[[str, Any], None] | None = None) -> None:
+    def __init__(self) -> None:
+        self.until: Counter[int] = Counter()
+        self.lost: Counter[int] = Counter()
+
+    def extend(self, slot: int, until_ns: Instant) -> None:
+        """Keep a slot open until then."""
+        self.until[slot] = until_ns
+
+    def close_slot(self, slot: int) -> None:
+        """Close a slot."""
+        self.until[slot] = 0
+
+    def deadline(self, slot: int) -> Instant:
+        """Return until when a slot is open."""
+        return Instant(self.until[slot])
+
+    def dropped(self, slot: int) -> int:
+        """Return how many packets were dropped."""
+        return self.lost[slot]
+
+
+class FakeBalancer:
+    """Writes down what it is told; `wanted` and `masks` are what holds, `counted` what it is to count for each node.
+
+    As the real one it forgets the mask where the nodes are other ones.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.wanted: dict[int, Balance] = {}
+        self.masks: dict[int, int] = {}
+        self.counted: dict[int, tuple[NodeCount, ...]] = {}
+
+    def put(self, index: int, balance: Balance) -> None:
+        """Make or change a balance."""
+        self.calls.append(("put", index))
+        former = self.wanted.get(index)
+        if former is None or [node.slot for node in former.nodes] != [node.slot for node in balance.nodes]:
+            self.masks[index] = 0
+        self.wanted[index] = balance
+
+    def remove(self, index: int) -> None:
+        """End a balance."""
+        self.calls.append(("remove", index))
+        del self.wanted[index], self.masks[index]
+
+    def set_mask(self, index: int, mask: int) -> None:
+        """Say which nodes are MASTER."""
+        self.calls.append(("mask", index, mask))
+        self.masks[index] = mask
+
+    def counts(self, index: int, nodes: int) -> tuple[NodeCount, ...]:
+        """Count."""
+        assert nodes == len(self.wanted[index].nodes)
+        return self.counted.get(index, (NodeCount(0, 0, 0, 0),) * nodes)
+
+    def taken(self) -> list[tuple[Any, ...]]:
+        """Return what was asked since the last look."""
+        calls, self.calls = self.calls, []
+        return calls
+
+
+class FakeFence:
+    """Writes down what it is told; `vips` are the addresses of each slot on a parent, `links` the slot of each link.
+
+    `refusing` holds the links and parents that take no programs.
+    """
+
+    def __init__(self) -> None:
+        self.deadlines = FakeDeadlines()
+        self.balancer = FakeBalancer()
+        self.vips: dict[tuple[int, int], tuple[str, ...]] = {}
+        self.links: dict[int, int] = {}
+        self.refusing: set[int] = set()
+        self.calls: list[tuple[Any, ...]] = []
+        self.closed = False
+
+    def set_vips(self, parent_ifindex: int, slot: int, addresses: Iterable[object]) -> None:
+        """Fence exactly these addresses."""
+        self.calls.append(("vips", slot))
+        self.vips[parent_ifindex, slot] = tuple(map(str, addresses))
+
+    def guard_link(self, _netlink: object, ifindex: int, slot: int) -> None:
+        """Put the fence on a link."""
+        self._refuse(ifindex)
+        self.links[ifindex] = slot
+
+    def forget_link(self, ifindex: int) -> None:
+        """Forget a link."""
+        self.links.pop(ifindex, None)
+
+    def guard_parent(self, _netlink: object, ifindex: int) -> bool:
+        """Put the fence on a parent."""
+        self._refuse(ifindex)
+        return True
+
+    def unguard_parent(self, _netlink: object, ifindex: int, *, remove_qdisc: bool) -> None:
+        """Take it off."""
+        self.calls.append(("unguard", ifindex, remove_qdisc))
+
+    def ahead(self, _netlink: object, _ifindex: int) -> list[str]:
+        """Name the filters that run before: none."""
+        return []
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.closed = True
+
+    def _refuse(self, ifindex: int) -> None:
+        if ifindex in self.refusing:
+            raise FenceUnavailable(f"interface {ifindex} takes no BPF filter")
+
+
+def fencing_of(fence: FakeFence | None, wanted: str = "auto", told: list[str] | None = None) -> Fencing:
+    """Make a fencing that has this fence, or none; its warnings are `told`."""
+    journal: Any = SimpleNamespace(link_group=LINK_GROUP, qdiscs=[], save=lambda: None)
+    fencing = Fencing("off", journal, (told if told is not None else []).append)
+    if fence is not None:
+        kernel: Any = fence
+        fencing._fence, fencing._wanted, fencing.unavailable = kernel, wanted, ""
+    return fencing
+
+
+class FakeRuntime:
+    """A daemon's runtime without a kernel: what it is to become is kept, and happens at once. A fence it has if it is given one."""
+
+    def __init__(self, publish: Callable[[str, Any], None] | None = None, fence: FakeFence | None = None) -> None:
         self.engine = Engine(1, Random(1))
         self.observers: set[Callable[[Transition], None]] = set()
         self.actions: list[Action] = []
         for parent in ("eth0", "eth1"):
             self.handle(parent_up(parent=parent))
-        self.hardware = SimpleNamespace(table=Table())
+        self.fencing = fencing_of(fence)
+        self.hardware = SimpleNamespace(table=Table(), balancers=Balancers(self.fencing))
         self.chronicle = Chronicle(2, publish)
         self.lateness = Lateness()
-        self.fencing = SimpleNamespace(describe=lambda _name, _now: {"state": "unavailable", "reason": "a test"})
         self.errands = SimpleNamespace(describe=list)
         self.started_at = boottime()
         self.configuration: Configuration | None = None

@@ -31,6 +31,7 @@ from carp.testing.packets import Peer
 ADDRESSES = (address("192.0.2.100/24"), address("2001:db8::100/64"))
 CARP0 = carp_interface("carp0", 1, carpdev="eth0", addresses=ADDRESSES, pre_master=True)
 CARP1 = carp_interface("carp1", 2, carpdev="eth0", groups=("lan",))
+CARP2 = carp_interface("carp2", nodes=(Node(3), Node(4, 100)), carpdev="eth0", addresses=ADDRESSES, pre_master=True)
 ALL = Hooks({kind: (f"/etc/carp/{kind.value}", "x") for kind in HookKind})
 SOURCE = bytes((192, 0, 2, 200))
 
@@ -158,21 +159,21 @@ class House:
     def change(self, old: State, new: State, **more: Any) -> None:
         """Tell the errands of a change of carp0, or of another."""
         values = {"interface": "carp0", "vhid": 1, "reason": Reason.MASTER_TIMED_OUT, **more}
-        parameters = {"carp0": CARP0, "carp1": CARP1}[values["interface"]]
+        parameters = {"carp0": CARP0, "carp1": CARP1, "carp2": CARP2}[values["interface"]]
         self.within = True
         self.errands.transition(Transition(old=old, new=new, **values), parameters)
         self.within = False
 
-    def prepare(self, serial: int, name: str = "carp0") -> None:
+    def prepare(self, serial: int, name: str = "carp0", vhid: int = 1) -> None:
         """Let the engine ask for a pre-master stage."""
         self.within = True
-        self.errands.prepare(Prepare(name, serial))
+        self.errands.prepare(Prepare(name, vhid, serial))
         self.within = False
 
-    def reassert(self) -> None:
-        """Let carp0 say again that it is MASTER."""
+    def reassert(self, name: str = "carp0", vhid: int = 1) -> None:
+        """Let carp0, or another, say again that it is MASTER."""
         self.within = True
-        self.errands.notice(Notice("carp0", 1, Note.REASSERTED))
+        self.errands.notice(Notice(name, vhid, Note.REASSERTED))
         self.within = False
 
     def checked(self, name: str, *, holds: bool, detail: str = "gone") -> None:
@@ -190,6 +191,10 @@ class House:
     def counts(self) -> list[int]:
         """Return what carp0 and carp1 are demoted by."""
         return [one.demote for one in self.engine.interfaces]
+
+    def answered(self) -> list[Prepared]:
+        """Return the stages that were answered."""
+        return [event for event in self.events if isinstance(event, Prepared)]
 
     def prepared(self) -> list[int]:
         """Return the serials of the stages of carp0 that were answered."""
@@ -538,14 +543,10 @@ def test_the_serial_rises_with_each_change(house: House) -> None:
     assert serials == [("carp0", 1), ("carp0", 2), ("carp1", 1)]
 
 
-def test_only_the_leader_changes_an_interface(house: House) -> None:
-    """The state of another virtual host is none of the interface's; nor is there a hook for one that nobody knows."""
-    several = replace(CARP0, nodes=(Node(1, 0), Node(7, 0)))
-    house.errands.transition(Transition("carp0", 7, State.BACKUP, State.INIT, Reason.STOPPED), several)
+def test_an_interface_that_nobody_knows_has_no_hook(house: House) -> None:
+    """Nor does its change disturb the others."""
     house.errands.transition(Transition("carp9", 1, State.BACKUP, State.INIT, Reason.STOPPED), None)
     assert house.attendance.hooks() == []
-    house.errands.transition(Transition("carp0", 1, State.BACKUP, State.INIT, Reason.STOPPED), several)
-    assert house.attendance.hooks() == ["carp0 init 1", "carp0 change 1"]
 
 
 def test_a_hook_is_told_what_happened(house: House) -> None:
@@ -715,6 +716,111 @@ def test_other_notices_have_no_hook(house: House) -> None:
     assert house.attendance.hooks() == []
 
 
+# Several virtual hosts on one carp interface
+
+
+@pytest.fixture
+def balanced() -> House:
+    """Run carp2, whose virtual hosts are 3 and 4, with every hook."""
+    return House(Configuration(HostParameters((CARP2,)), hooks={"carp2": ALL}))
+
+
+def test_each_virtual_host_has_hooks(balanced: House) -> None:
+    """The hook is told which one; the hooks of one wait for each other, and for none of another."""
+    balanced.change(State.INIT, State.BACKUP, interface="carp2", vhid=3)
+    balanced.change(State.INIT, State.BACKUP, interface="carp2", vhid=4)
+    balanced.change(State.BACKUP, State.MASTER, interface="carp2", vhid=4)
+    orders = [one for one in balanced.attendance.sent if isinstance(one, Hook)]
+    assert [one.context["vhid"] for one in orders] == [3, 3, 4, 4, 4, 4]
+    assert {one.context["interface"] for one in orders} == {"carp2"}
+    assert balanced.attendance.hooks() == [
+        "carp2 vhid 3 backup 1",
+        "carp2 vhid 3 change 1",
+        "carp2 vhid 4 backup 1",
+        "carp2 vhid 4 change 1",
+        "carp2 vhid 4 master 2",
+        "carp2 vhid 4 change 2",
+    ]
+
+
+def test_a_share_needs_no_new_addresses(balanced: House) -> None:
+    """They were set before, so its MASTER has its hook at once, and when they are taken none again."""
+    balanced.change(State.BACKUP, State.MASTER, interface="carp2", vhid=3)
+    assert balanced.attendance.hooks() == ["carp2 vhid 3 master 1", "carp2 vhid 3 change 1"]
+    balanced.errands.addresses_live("carp2")
+    assert balanced.attendance.hooks() == []
+
+
+def test_each_virtual_host_reasserts_for_itself(balanced: House) -> None:
+    """One that is still at it does not keep the other from it."""
+    for vhid in (3, 4):
+        balanced.change(State.BACKUP, State.MASTER, interface="carp2", vhid=vhid)
+    balanced.attendance.taken()
+    balanced.reassert("carp2", 3)
+    balanced.reassert("carp2", 3)
+    balanced.reassert("carp2", 4)
+    orders = [one for one in balanced.attendance.sent if isinstance(one, Hook)]
+    assert [(one.queue, one.context["vhid"]) for one in orders] == [("carp2 vhid 3", 3), ("carp2 vhid 4", 4)]
+    balanced.attendance.taken()
+    balanced.ended(HookKind.REASSERTED, queue="carp2 vhid 4")
+    balanced.reassert("carp2", 3)
+    balanced.reassert("carp2", 4)
+    assert balanced.attendance.hooks() == ["carp2 vhid 4 reasserted 1"]
+
+
+def test_each_virtual_host_has_a_stage(balanced: House) -> None:
+    """It is told which one, and what ends answers for that one alone."""
+    balanced.prepare(1, "carp2", 3)
+    balanced.prepare(1, "carp2", 4)
+    orders = [one for one in balanced.attendance.sent if isinstance(one, Hook)]
+    assert [(one.queue, one.kind, one.context["vhid"]) for one in orders] == [
+        ("carp2 vhid 3", HookKind.PRE_MASTER, 3),
+        ("carp2 vhid 4", HookKind.PRE_MASTER, 4),
+    ]
+    balanced.ended(HookKind.PRE_MASTER, queue="carp2 vhid 4")
+    assert balanced.answered() == [Prepared("carp2", 4, 1)]
+    balanced.pass_by(3600)
+    assert balanced.answered() == [Prepared("carp2", 4, 1), Prepared("carp2", 3, 1)]
+
+
+def test_a_stage_is_told_whom_its_virtual_host_replaces(balanced: House) -> None:
+    """Not whom another one replaces."""
+    peer = Peer.of(CARP2, 4)
+    balanced.engine.handle(peer.arrives(peer.advertisement(), boottime()), boottime())
+    balanced.prepare(1, "carp2", 3)
+    balanced.prepare(1, "carp2", 4)
+    told = [one.context["peer"] for one in balanced.attendance.sent if isinstance(one, Hook)]
+    assert told == ["", str(ip_address(peer.sources[Family.IPV4]))]
+
+
+def test_a_lost_attendant_answers_for_all(balanced: House) -> None:
+    """The stage of every virtual host goes on, once."""
+    balanced.prepare(1, "carp2", 3)
+    balanced.prepare(1, "carp2", 4)
+    balanced.attendance.lost()
+    balanced.pass_by(3600)
+    assert balanced.answered() == [Prepared("carp2", 3, 1), Prepared("carp2", 4, 1)]
+
+
+def test_the_last_hooks_of_every_virtual_host_are_waited_for(balanced: House) -> None:
+    """Not only of the first one."""
+
+    async def scenario() -> None:
+        for vhid in (3, 4):
+            balanced.change(State.BACKUP, State.INIT, interface="carp2", vhid=vhid)
+        stopping = asyncio.create_task(balanced.errands.stop())
+        for kind in (HookKind.INIT, HookKind.CHANGE):
+            balanced.ended(kind, queue="carp2 vhid 3")
+        balanced.ended(HookKind.INIT, queue="carp2 vhid 4")
+        await asyncio.sleep(0.01)
+        assert not balanced.attendance.stopped
+        balanced.ended(HookKind.CHANGE, queue="carp2 vhid 4")
+        async with asyncio.timeout(2):
+            await stopping
+
+    play(scenario)
+
+
 # Before becoming MASTER
 
 
@@ -821,7 +927,7 @@ def test_the_stage_of_an_interface_that_is_gone_is_over_at_once(house: House) ->
     """Nothing runs for it."""
     house.prepare(1, "carp9")
     house.pass_by(0)
-    assert [event for event in house.events if isinstance(event, Prepared)] == [Prepared("carp9", 1)]
+    assert [event for event in house.events if isinstance(event, Prepared)] == [Prepared("carp9", 1, 1)]
     assert house.attendance.hooks() == []
 
 

@@ -75,6 +75,7 @@ class House:
             "sender": SimpleNamespace(advertise=self.advertise, probe=self.probe, announce=self.note("announce")),
             "ownership": SimpleNamespace(take=self.note("take"), release=self.note("release")),
             "fencing": SimpleNamespace(close=self.note("close"), sent=self.open),
+            "balancers": SimpleNamespace(set_mask=self.note("mask")),
             "chronicle": SimpleNamespace(
                 say=self.note("say"),
                 transition=self.note("transition"),
@@ -102,9 +103,11 @@ class House:
         self.done.append(("probe", probe, parameters))
         return self.probed
 
-    def open(self, name: str, families: Iterable[Family], family: Family, until: Instant, now: Instant) -> int | None:
+    def open(
+        self, name: str, vhid: int, families: Iterable[Family], family: Family, until: Instant, now: Instant
+    ) -> int | None:
         """Open the fence."""
-        self.done.append(("open", name, tuple(families), family, until, now))
+        self.done.append(("open", name, vhid, tuple(families), family, until, now))
         return self.closed_ns
 
     def handle(self, event: Any) -> list[tuple[Any, ...]]:
@@ -141,12 +144,13 @@ def test_each_is_done_by_whose_it_is(house: House) -> None:
     probe = Probe("carp0", VIP4.ip, bytes(4))
     announce = Announce("carp0", (VIP4,))
     drop = Drop("lan0", DropReason.ECHO, b"")
-    prepare = Prepare("carp0", 7)
+    prepare = Prepare("carp0", 3, 7)
     expected: list[tuple[Action, tuple[Any, ...]]] = [
         (probe, ("probe", probe, CARP0)),
         (announce, ("announce", announce, CARP0)),
         (Take("carp0", (VIP4,)), ("take", "carp0", (VIP4,))),
-        (CloseFence("carp0"), ("close", "carp0")),
+        (CloseFence("carp0", 3), ("close", "carp0", 3)),
+        (SetMask("carp0", 0b10), ("mask", "carp0", 0b10)),
         (prepare, ("prepare", prepare)),
         (drop, ("drop", drop)),
     ]
@@ -154,15 +158,10 @@ def test_each_is_done_by_whose_it_is(house: House) -> None:
         assert house.carry_out(action) == [done, ("release", [])]
 
 
-def test_a_mask_is_for_others(house: House) -> None:
-    """Nobody here has one."""
-    assert house.words(SetMask("carp0", 1)) == ["release"]
-
-
 def test_the_order_is_that_of_the_engine(house: House) -> None:
     """Nothing overtakes anything."""
-    words = house.words(CloseFence("carp0"), Take("carp0", (VIP4,)), SEND, Announce("carp0", (VIP4,)))
-    assert words == ["close", "take", "advertise", "open", "announce", "release"]
+    actions = (CloseFence("carp0", 1), SetMask("carp0", 1), Take("carp0", (VIP4,)), SEND, Announce("carp0", (VIP4,)))
+    assert house.words(*actions) == ["close", "mask", "take", "advertise", "open", "announce", "release"]
 
 
 def test_links_are_torn_down_last(house: House) -> None:
@@ -175,11 +174,12 @@ def test_links_are_torn_down_last(house: House) -> None:
 
 
 def test_an_advertisement_opens_the_fence(house: House) -> None:
-    """From before it was sent, for as long as it holds; the engine counts it."""
+    """That of its virtual host, from before it was sent, for as long as it holds; the engine counts it."""
     before = house.now
     house.sending_takes_ns = NANOSECONDS_PER_MILLISECOND
-    opened = ("open", "carp0", CARP0.families, Family.IPV4, before + SEND.holds_ns, before)
-    assert house.carry_out(SEND) == [("advertise", SEND, CARP0), opened, ("release", [])]
+    send = replace(SEND, vhid=3)
+    opened = ("open", "carp0", 3, CARP0.families, Family.IPV4, before + SEND.holds_ns, before)
+    assert house.carry_out(send) == [("advertise", send, CARP0), opened, ("release", [])]
     assert house.engine.statistics.sent[Family.IPV4] == 1
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from carp.daemon import ownership
 from carp.daemon.ownership import Ownership
 from carp.linux.links import LinkTable
+from carp.linux.prefix_route import PrefixRoute
 from carp.linux.worker import Urgency
 from carp.protocol.events import Event, TakeFailed, Taken
 from carp.protocol.values import InterfaceAddress
@@ -53,14 +54,23 @@ class FakeLink:
     name: str
     index: int
     log: list[str]
+    parent_index: int = 2
     is_parent: bool = False
+    through_parent: bool = False
     refuses: OSError | None = None
     live: set[InterfaceAddress] = field(default_factory=set)
 
-    def take(self, _netlink: object, addresses: tuple[InterfaceAddress, ...], flags: list[int]) -> None:
-        """Take addresses."""
+    def take(
+        self,
+        _netlink: object,
+        addresses: tuple[InterfaceAddress, ...],
+        flags: list[int],
+        routes: tuple[PrefixRoute, ...],
+    ) -> None:
+        """Take addresses, and routes if there are any."""
         assert len(addresses) == len(flags)
         self.log.append(f"{self.name} takes {len(addresses)}")
+        self.log += [f"{self.name} reaches {route.network} through {route.parent_index}" for route in routes]
         if self.refuses is not None:
             raise self.refuses
 
@@ -106,6 +116,22 @@ def test_a_take_is_reported_when_it_is_done() -> None:
         assert scene.worker.run() == [Urgency.TAKE]
         assert (scene.reports, scene.log) == ([Taken("carp0")], ["carp0 takes 2"])
         assert scene.ownership.is_settled("carp0")
+
+    played(scenario)
+
+
+def test_neighbours_of_a_balanced_link_are_reached_through_the_parent() -> None:
+    """Nothing passes through its own; the routes are set with the addresses."""
+
+    async def scenario(scene: Scene) -> None:
+        scene.links["carp0"].through_parent = True
+        scene.ownership.take("carp0", TWO)
+        scene.worker.run()
+        assert scene.log == [
+            "carp0 takes 2",
+            "carp0 reaches 192.0.2.0/24 through 2",
+            "carp0 reaches 2001:db8::/64 through 2",
+        ]
 
     played(scenario)
 

@@ -33,9 +33,12 @@ class House:
         monkeypatch.setattr(execution_module, "boottime", self.read_clock)
         sender: Any = SimpleNamespace(advertise=self.advertise, announce=lambda *_: None)
         ownership: Any = SimpleNamespace(take=lambda *_: None, release=lambda _: None)
-        fencing: Any = SimpleNamespace(sent=self.open_fence, close=lambda name: self.open_until.pop(name, None))
+        fencing: Any = SimpleNamespace(sent=self.open_fence, close=lambda name, _vhid: self.open_until.pop(name, None))
+        balancers: Any = SimpleNamespace()
         errands: Any = SimpleNamespace(transition=lambda *_: None, notice=lambda _: None)
-        self.execution = Execution(self.bench.engine, sender, ownership, fencing, Chronicle(0), errands, lambda: None)
+        self.execution = Execution(
+            self.bench.engine, sender, ownership, fencing, balancers, Chronicle(0), errands, lambda: None
+        )
 
     def read_clock(self) -> Instant:
         """Read the clock, after a sleep if one is planned."""
@@ -47,7 +50,9 @@ class House:
         self.sent.append((send.interface, read(send).advbase == BOW_OUT))
         return None, ()
 
-    def open_fence(self, name: str, _families: object, _family: object, until: Instant, _before: Instant) -> None:
+    def open_fence(
+        self, name: str, _vhid: int, _families: object, _family: object, until: Instant, _before: Instant
+    ) -> None:
         """Note until when the fence is open."""
         self.open_until[name] = until
 

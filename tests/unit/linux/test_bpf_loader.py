@@ -16,7 +16,7 @@ OBJECT = (resources.files("carp.linux.bpf") / "carp.bpf.o").read_bytes()
 NO_INTERFACE = 2**31 - 1
 LOAD_FROM_R1 = bytes.fromhex("6111280000000000")
 LOAD_FROM_R9 = bytes.fromhex("6191280000000000")
-"""A program may read its context through register 1; register 9 was never written."""
+"""A program may read its context through register 1, but not through what register 9 holds, if anything."""
 
 
 def test_without_libbpf_the_reason_names_the_package() -> None:
@@ -47,7 +47,7 @@ def test_an_object_that_the_verifier_refuses_is_explained(capfd: pytest.CaptureF
     """The reason ends with the verifier's own last line; nothing is printed."""
     assert LOAD_FROM_R1 in OBJECT
     spoiled = OBJECT.replace(LOAD_FROM_R1, LOAD_FROM_R9, 1)
-    with pytest.raises(FenceUnavailable, match=r"the kernel refused carp\.bpf\.o .*R9 !read_ok") as caught:
+    with pytest.raises(FenceUnavailable, match=r"the kernel refused carp\.bpf\.o .*R9 (!read_ok|invalid mem)") as caught:
         Fence.load(data=spoiled)
     print(caught.value)
     assert "\n" not in str(caught.value)

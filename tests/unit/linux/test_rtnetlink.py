@@ -140,7 +140,7 @@ def test_an_address_is_added_as_it_is_written(text: str) -> None:
 def test_an_ipv4_subnet_has_its_broadcast_address(text: str, broadcast: str | None) -> None:
     """As ip(8) sets it with `brd +`; there is none in a prefix of two addresses or one."""
     body = body_of(new_address(9, ip_interface(text), 0))
-    found = rtnetlink._attributes(body, 8).get(IFA_BROADCAST)
+    found = rtnetlink.attributes_of(body, 8).get(IFA_BROADCAST)
     assert found == (None if broadcast is None else bytes.fromhex(broadcast))
 
 

@@ -91,7 +91,7 @@ class TestClosing:
     def test_yielding_closes(self):
         """A MASTER that yields to a better one closes the fence."""
         bench, peer = master(advskew=100)
-        assert only(CloseFence, bench.hear(peer.advertisement(advskew=0))) == [CloseFence("carp0")]
+        assert only(CloseFence, bench.hear(peer.advertisement(advskew=0))) == [CloseFence("carp0", 1)]
 
     def test_taking_comes_after_the_first_advertisement(self):
         """The advertisement that opens the fence is sent before the addresses are taken."""
@@ -99,13 +99,14 @@ class TestClosing:
         kinds = [type(action) for action in bench.actions if isinstance(action, (Send, Take))]
         assert kinds[:2] == [Send, Take]
 
-    def test_follower_leaves_it_alone(self):
-        """Only the leader owns the addresses: another virtual host of the interface that yields closes nothing."""
-        bench = Bench(carp_interface(nodes=(Node(1), Node(2, 100))))
+    @pytest.mark.parametrize("vhid", [1, 2])
+    def test_each_virtual_host_has_its_own(self, vhid):
+        """Of several virtual hosts the one that yields closes its own fence; the others' stay as they are."""
+        bench = Bench(carp_interface(nodes=(Node(1, 100), Node(2, 100))))
         bench.run_for(seconds(5))
-        actions = bench.hear(Peer(2).advertisement())
-        assert only(Transition, actions)
-        assert only(CloseFence, actions) == []
+        actions = bench.hear(Peer(vhid).advertisement())
+        assert only(CloseFence, actions) == [CloseFence("carp0", vhid)]
+        assert {sent.vhid for sent in only(Send, bench.run_for(seconds(1.5))) if sent.holds_ns} == {3 - vhid}
 
 
 class TestPreemption:

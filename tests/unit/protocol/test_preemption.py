@@ -133,7 +133,7 @@ class TestStage:
         bench, peer = backup(pre_master=True, answers=False)
         (stage,) = only(Prepare, listen(bench, peer, seconds(5)))
         assert bench.state() is State.BACKUP
-        bench.feed(Prepared("carp0", stage.serial))
+        bench.feed(Prepared("carp0", 1, stage.serial))
         actions = bench.hear(peer.advertisement()) + bench.run_for(milliseconds(20))
         assert [change.new for change in only(Transition, actions)] == [State.MASTER]
         assert (only(Prepare, actions), len(only(Take, actions))) == ([], 1)
@@ -151,7 +151,7 @@ class TestStage:
         assert only(Send, actions) != []
         (stage,) = only(Prepare, actions)
         assert only(Take, actions + bench.run_for(milliseconds(900))) == []
-        assert len(only(Take, bench.feed(Prepared("carp0", stage.serial)))) == 1
+        assert len(only(Take, bench.feed(Prepared("carp0", 1, stage.serial)))) == 1
 
     def test_goes_on_if_the_master_dies(self):
         """A stage that ran before a preemption is not run again when the old MASTER goes meanwhile."""
@@ -159,13 +159,13 @@ class TestStage:
         (stage,) = only(Prepare, bench.hear(peer.advertisement()))
         actions = bench.hear(peer.bow_out())
         assert (only(Prepare, actions), only(Take, actions), bench.state()) == ([], [], State.MASTER)
-        assert len(only(Take, bench.feed(Prepared("carp0", stage.serial)))) == 1
+        assert len(only(Take, bench.feed(Prepared("carp0", 1, stage.serial)))) == 1
 
     def test_over_before_the_master_dies(self):
         """A stage that is over already lets the addresses be taken at once."""
         bench, peer = backup(pre_master=True, answers=False)
         (stage,) = only(Prepare, bench.hear(peer.advertisement()))
-        bench.feed(Prepared("carp0", stage.serial))
+        bench.feed(Prepared("carp0", 1, stage.serial))
         actions = bench.hear(peer.bow_out())
         assert (only(Prepare, actions), len(only(Take, actions))) == ([], 1)
 
@@ -174,7 +174,7 @@ class TestStage:
         bench, peer = backup(pre_master=True)
         bench.answers = False
         (stage,) = only(Prepare, bench.hear(peer.advertisement()))
-        bench.feed(Prepared("carp0", stage.serial))
+        bench.feed(Prepared("carp0", 1, stage.serial))
         bench.hear(peer.advertisement(advbase=1, advskew=0))
         assert len(only(Prepare, bench.hear(peer.advertisement()))) == 1
 
@@ -185,15 +185,15 @@ class TestStage:
         bench.hear(peer.advertisement(advskew=0, demote=0, advbase=0))
         assert bench.state() is State.BACKUP
         (new,) = only(Prepare, bench.hear(peer.bow_out()))
-        assert only(Take, bench.feed(Prepared("carp0", old.serial))) == []
-        assert len(only(Take, bench.feed(Prepared("carp0", new.serial)))) == 1
+        assert only(Take, bench.feed(Prepared("carp0", 1, old.serial))) == []
+        assert len(only(Take, bench.feed(Prepared("carp0", 1, new.serial)))) == 1
 
     def test_answer_in_another_state(self):
         """An answer that comes when the host has yielded or stopped does nothing."""
         bench, peer = backup(preempt=False, pre_master=True, answers=False)
         (stage,) = only(Prepare, bench.hear(peer.bow_out()))
         bench.hear(peer.advertisement(advbase=0, advskew=0))
-        assert bench.feed(Prepared("carp0", stage.serial)) == []
+        assert bench.feed(Prepared("carp0", 1, stage.serial)) == []
 
     def test_addresses_that_change_meanwhile(self):
         """What is taken in the end is what is configured then, and nothing before."""
@@ -201,7 +201,7 @@ class TestStage:
         (stage,) = only(Prepare, bench.hear(peer.bow_out()))
         both = (VIP4, address("192.0.2.101/24"))
         assert only(Take, bench.reconfigure(carp_interface(addresses=both, pre_master=True))) == []
-        (take,) = only(Take, bench.feed(Prepared("carp0", stage.serial)))
+        (take,) = only(Take, bench.feed(Prepared("carp0", 1, stage.serial)))
         assert take.addresses == both
 
     def test_failed_take_runs_it_again(self):
@@ -209,16 +209,15 @@ class TestStage:
         bench, peer = backup(preempt=False, pre_master=True)
         bench.answers = False
         (stage,) = only(Prepare, bench.hear(peer.bow_out()))
-        bench.feed(Prepared("carp0", stage.serial))
+        bench.feed(Prepared("carp0", 1, stage.serial))
         bench.feed(TakeFailed("carp0", "no"))
         assert len(only(Prepare, bench.run_for(seconds(4)))) == 1
 
-    def test_leader_alone(self):
-        """The addresses follow the leader, and so does the stage."""
+    def test_each_virtual_host_runs_its_own(self):
+        """Of several virtual hosts each runs a stage when it becomes MASTER, whatever the others do."""
         bench = Bench(carp_interface(nodes=(Node(1, 100), Node(2)), pre_master=True), answers=False)
-        actions = bench.wait_for(State.MASTER, vhid=2)
-        assert only(Prepare, actions) == []
-        assert len(only(Prepare, actions + bench.wait_for(State.MASTER))) == 1
+        assert [stage.vhid for stage in only(Prepare, bench.wait_for(State.MASTER, vhid=2))] == [2]
+        assert [stage.vhid for stage in only(Prepare, bench.wait_for(State.MASTER))] == [1]
 
     def test_on_a_lan_nobody_is_left_out(self):
         """A better host with a slow stage comes back: the other one serves until then, and the address has one owner always."""

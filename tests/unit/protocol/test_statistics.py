@@ -79,15 +79,14 @@ class TestNodes:
         """An interface of one virtual host balances nothing."""
         assert only(SetMask, Bench(carp_interface()).run_for(seconds(5))) == []
 
-    def test_leader_owns_the_addresses(self):
-        """Only the leader, the lowest vhid, takes, announces and releases."""
+    def test_no_election_moves_the_addresses(self):
+        """Whoever of several is MASTER or yields: the addresses are taken once, and neither announced nor released."""
         bench = self.nodes()
-        bench.hear(Peer(4).bow_out())
-        assert only(Take, bench.actions) == []
-        bench.hear(Peer(3).bow_out())
-        assert len(only(Take, bench.actions)) == len(only(Announce, bench.actions)) == 1
-        assert only(Release, bench.hear(Peer(4).advertisement(advskew=0))) == []
-        assert bench.state(4) is State.BACKUP
+        for vhid in (4, 3):
+            bench.hear(Peer(vhid).bow_out())
+        bench.hear(Peer(4).advertisement(advskew=0))
+        assert self.states(bench) == [State.MASTER, State.BACKUP, State.BACKUP]
+        assert [len(only(kind, bench.actions)) for kind in (Take, Announce, Release)] == [1, 0, 0]
 
     def test_each_advertises_its_own_vhid(self):
         """Every MASTER node advertises its vhid and advskew."""
@@ -114,11 +113,12 @@ class TestNodes:
 
     @pytest.mark.parametrize("advskews", [((0, 100), (100, 0)), ((100, 0), (0, 100))])
     def test_two_hosts_share(self, advskews):
-        """Two hosts that prefer one virtual host each share: each is MASTER of its own, and one has the addresses."""
+        """Two hosts that prefer one virtual host each share: each serves its own, and the leader's answers for the address."""
         lan = VirtualLan()
         for name, skews in zip("ab", advskews, strict=True):
             lan.add(name, carp_interface(nodes=(Node(1, skews[0]), Node(2, skews[1]))), preempt=True)
         lan.run_for(seconds(8))
         first = "a" if advskews[0][0] == 0 else "b"
         assert (lan.masters(1), lan.masters(2)) == ({first}, {"a", "b"} - {first})
+        assert (lan.servers(1), lan.servers(2)) == ({first}, {"a", "b"} - {first})
         assert lan.holders(VIP4) == {first}

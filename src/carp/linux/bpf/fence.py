@@ -16,20 +16,17 @@ from mmap import mmap
 from ...protocol.values import Address, Instant
 from ..netlink import Netlink
 from . import tc
-from .libbpf import BpfMap, BpfObject, FenceUnavailable, Program, TestRun
+from .balancer import Balancer
+from .claims import SLOTS, Claimant, Claims, address_key, checked_slot, slot_entry
+from .libbpf import BpfObject, FenceUnavailable, Program, TestRun
 from .tc import Filter, Hook
 
 __all__ = ["SLOTS", "Deadlines", "Fence", "FenceUnavailable", "TestRun", "remove_leftovers"]
 
-SLOTS = 8192
-"""How many carp interfaces one daemon can fence; as in carp.bpf.c."""
-
 _OBJECT = "carp.bpf.o"
 _PREFIX = "carp_"
 _ENTRY_BYTES = 8
-_VIP = struct.Struct("=I16s")
 _NUMBER = struct.Struct("=I")
-_V4_MAPPED = bytes(10) + b"\xff\xff"
 
 
 class Deadlines:
@@ -79,13 +76,13 @@ class Fence:
         }
         self._ids = {program.id for program in (link, *self._on_parent.values())}
         self._links_map = loaded.map("carp_links")
-        self._vips_map = loaded.map("carp_vips")
         self._links: set[int] = set()
-        self._vips: dict[bytes, int] = {}
+        self._vips = Claims(loaded.map("carp_vips"))
         self.deadlines = Deadlines(
             loaded.map("carp_deadlines").mapping(SLOTS * _ENTRY_BYTES, writable=True),
             loaded.map("carp_dropped").mapping(SLOTS * _ENTRY_BYTES, writable=False),
         )
+        self.balancer = Balancer(loaded, self._vips)
 
     @classmethod
     def load(cls, owner: str = "", *, data: bytes | None = None) -> "Fence":
@@ -111,6 +108,7 @@ class Fence:
     def close(self) -> None:
         """Let go of programs and maps. What is attached stays attached, with the deadlines as they are."""
         self.deadlines.release()
+        self.balancer.release()
         self._object.close()
 
     def guard_link(self, netlink: Netlink, ifindex: int, slot: int) -> None:
@@ -119,7 +117,10 @@ class Fence:
         Raises:
             FenceUnavailable: the interface is gone or refuses.
         """
-        _put(self._links_map, _NUMBER.pack(ifindex), slot)
+        try:
+            self._links_map.update(_NUMBER.pack(ifindex), _NUMBER.pack(checked_slot(slot)))
+        except OSError as error:
+            raise FenceUnavailable(f"the kernel takes no more entries for the fence: {error.strerror}") from None
         self._links.add(ifindex)
         self._guard(netlink, ifindex, self._on_link)
 
@@ -167,19 +168,13 @@ class Fence:
         """Fence exactly these addresses on a parent by a slot; blocks for some microseconds an address.
 
         New ones are fenced before old ones are let go, and one that stays, or comes from another slot, at no moment is not.
+        One that is balanced belongs to its balance as long as there is one.
 
         Raises:
             FenceUnavailable: there are too many addresses in all; those that were fenced stay so.
         """
-        wanted = {_VIP.pack(parent_ifindex, _packed(address)) for address in addresses}
-        for key in wanted:
-            if self._vips.get(key) != slot:
-                _put(self._vips_map, key, slot)
-                self._vips[key] = slot
-        for key in [key for key, its_slot in self._vips.items() if its_slot == slot and key not in wanted]:
-            if _VIP.unpack(key)[0] == parent_ifindex:
-                self._vips_map.delete(key)
-                del self._vips[key]
+        entry = slot_entry(slot)
+        self._vips.claim(Claimant(slot, parent_ifindex), {address_key(parent_ifindex, one): entry for one in addresses})
 
     def test_run(self, program: str, packet: bytes, repeat: int = 1) -> TestRun:
         """Run a program over a frame as if it were on the loopback interface; for tests.
@@ -251,19 +246,6 @@ def _remove(netlink: Netlink, ifindex: int, ours: Iterable[Filter], *, remove_qd
 def _is_of(one: Filter, owner: str | None) -> bool:
     program, _, its_owner = one.name.partition(":")
     return one.kind == "bpf" and program.startswith(_PREFIX) and owner in (None, its_owner)
-
-
-def _put(entries: BpfMap, key: bytes, slot: int) -> None:
-    if not 0 <= slot < SLOTS:
-        raise ValueError(f"slot {slot} is not in 0..{SLOTS - 1}")
-    try:
-        entries.update(key, _NUMBER.pack(slot))
-    except OSError as error:
-        raise FenceUnavailable(f"the kernel takes no more entries for the fence: {error.strerror}") from None
-
-
-def _packed(address: Address) -> bytes:
-    return address.packed if address.version == 6 else _V4_MAPPED + address.packed
 
 
 def _read_object() -> bytes:

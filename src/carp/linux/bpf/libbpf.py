@@ -71,7 +71,9 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_program__fd": (ctypes.c_int, (ctypes.c_void_p,)),
     "bpf_map__fd": (ctypes.c_int, (ctypes.c_void_p,)),
     "bpf_map_update_elem": (ctypes.c_int, (ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_uint64)),
+    "bpf_map_lookup_elem": (ctypes.c_int, (ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)),
     "bpf_map_delete_elem": (ctypes.c_int, (ctypes.c_int, ctypes.c_char_p)),
+    "libbpf_num_possible_cpus": (ctypes.c_int, ()),
     "bpf_obj_get_info_by_fd": (
         ctypes.c_int,
         (ctypes.c_int, ctypes.POINTER(_ProgramInfo), ctypes.POINTER(ctypes.c_uint32)),
@@ -139,10 +141,23 @@ class BpfMap:
         if self._library.calls.bpf_map_delete_elem(self._descriptor, key) and ctypes.get_errno() != errno.ENOENT:
             raise _last_error()
 
+    def update_each_cpu(self, key: bytes, value: bytes) -> None:
+        """Set the value of a key for every processor, in a map that has one for each; its size is a multiple of 8. OSError."""
+        self.update(key, value * self._processors())
+
+    def lookup_each_cpu(self, key: bytes, size: int) -> list[bytes]:
+        """Return the values of a key, one for each processor that the host may have; `size` as above. Raises OSError."""
+        values = ctypes.create_string_buffer(size * self._processors())
+        _check(self._library.calls.bpf_map_lookup_elem(self._descriptor, key, values))
+        return [values.raw[place : place + size] for place in range(0, len(values), size)]
+
     def mapping(self, size: int, *, writable: bool) -> mmap.mmap:
         """Map the first `size` bytes of an array that was made for it into this process."""
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         return mmap.mmap(self._descriptor, size, flags=mmap.MAP_SHARED, prot=protection)
+
+    def _processors(self) -> int:
+        return int(self._library.calls.libbpf_num_possible_cpus())
 
 
 @dataclass(frozen=True, slots=True)
