@@ -13,7 +13,6 @@ from typing import ClassVar
 import pytest
 from guide_hosts import BootedHost, Network, Shared, complaint, make_networks, put, share, start, start_empty, type_in
 
-from carp.config.words import NO_BALANCING
 from lab.figures import Pair
 from lab.host import Host
 from lab.pairs import SLACK_S, patience_s, transitions, virtual_mac, wait_settled
@@ -297,42 +296,10 @@ ifconfig carp1 172.16.240.202/24 vhid 2 pass password2 advbase 1 advskew 100"""
 class TestNotYet:
     """What the guides show and carpd refuses so far, with one sentence; nothing is changed."""
 
-    ACTIVE_ACTIVE = """\
-ifconfig carp0 172.16.240.102/24 balancing ip carpnodes 3:0,4:100 pass password3
-ifconfig carp0 172.16.240.102/24 balancing ip carpnodes 3:100,4:0 pass password3
-ifconfig carp1 172.16.250.102/24 balancing ip carpnodes 5:0,6:100 pass password5
-ifconfig carp1 172.16.250.102/24 balancing ip carpnodes 5:100,6:0 pass password5
-ifconfig carp0 balancing ip carpnodes 1:0,2:100
-ifconfig carp0 balancing ip-stealth
-ifconfig carp0 balancing ip-unicast"""
-    ARP_BALANCED = """\
-ifconfig carp0 create
-ifconfig carp0 vhid 1 pass mekmitasdigoat
-ifconfig carp1 create
-ifconfig carp1 vhid 2 advskew 100 pass mekmitasdigoat
-ifconfig carp2 vhid 10 pass asdfasdf
-ifconfig carp3 vhid 20 advskew 100 pass asdfasdf"""
-
     @pytest.fixture
     def donald(self, stage: Stage) -> Host:
         """Start a host of the guide's active/active pair."""
         return start_empty(stage, make_networks(stage, rl0="172.16.240", rl1="172.16.250"), donald=100)[0]
-
-    def test_ip_balancing(self, donald: Host) -> None:
-        """Every line of the active/active pair waits for load balancing."""
-        for line in self.ACTIVE_ACTIVE.splitlines():
-            assert NO_BALANCING in complaint(donald, line)
-        assert donald.status()["interfaces"] == []
-        assert [name for name in links(donald.namespace) if name.startswith("carp")] == []
-
-    def test_arp_balancing(self, donald: Host) -> None:
-        """Its lines are taken, arpbalance without an effect; one address on two carp interfaces waits for load balancing."""
-        type_in(donald, self.ARP_BALANCED)
-        assert type_in(donald, "sysctl net.inet.carp.arpbalance=1") == "net.inet.carp.arpbalance: 0 -> 1\n"
-        for first, second in (("carp0", "carp1"), ("carp2", "carp3")):
-            type_in(donald, f"ifconfig {first} 172.16.240.102/24")
-            assert NO_BALANCING in complaint(donald, f"ifconfig {second} 172.16.240.102/24")
-            type_in(donald, f"ifconfig {first} 172.16.240.102 delete")
 
     def test_a_physical_address_as_the_shared_one(self, donald: Host) -> None:
         """A host's own address is named, and another one asked for."""
