@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .lan import Port
+from .netns import bind_freely
 from .stations import Station, family_of, networks
 from .wait import now_ns
 
 PORT = 7115
 _CHUNK = 1 << 16
-_IP_FREEBIND, _IPV6_FREEBIND = 15, 78
 _PER_CONNECTION = 2
 _SPARE_DESCRIPTORS = 500
 
@@ -89,7 +89,7 @@ class Connections:
     def _listen(self, host: Port) -> socket.socket:
         listening = host.namespace.socket(family_of(self._address), socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _bind_freely(listening, self._address, PORT)
+        bind_freely(listening, self._address, PORT)
         listening.listen(4096)
         listening.setblocking(False)
         return listening
@@ -100,7 +100,7 @@ class Connections:
         one = Connection(source, bytes(self._size))
         connecting = socket.socket(family, socket.SOCK_STREAM)
         connecting.setblocking(False)
-        _bind_freely(connecting, source, 0)
+        bind_freely(connecting, source, 0)
         connecting.connect_ex((self._address, PORT))
         self.all.append(one)
         self._selector.register(connecting, selectors.EVENT_READ | selectors.EVENT_WRITE, one)
@@ -180,11 +180,3 @@ class Connections:
     def _end(self, stream: socket.socket) -> None:
         self._selector.unregister(stream)
         stream.close()
-
-
-def _bind_freely(one: socket.socket, address: str, port: int) -> None:
-    if ":" in address:
-        one.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
-    else:
-        one.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-    one.bind((address, port))

@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, TypedDict
 
-from lab.netns import enter
+from lab.netns import bind_freely, enter
 from lab.stations import PORT, QUESTION, answer, family_of, number, question, request, resolved, stations
 
 PATIENCE_NS = 1_000_000_000
@@ -36,8 +36,6 @@ LINGER_NS = 60_000_000
 """How long a second answer is waited for when each question has one."""
 _TRIES = 3
 _TICK_NS = 2_000_000
-_IPV6_FREEBIND = 78
-_IP_FREEBIND = 15
 _SO_RCVBUFFORCE = 33
 _SOL_PACKET = 263
 _PACKET_IGNORE_OUTGOING = 23
@@ -318,13 +316,9 @@ class _FlowProbe:
 
     def _open_echo(self, address: str, host: int) -> None:
         echo = socket.socket(family_of(address), socket.SOCK_DGRAM)
-        if ":" in address:
-            echo.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
-        else:
-            echo.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         echo.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         echo.setblocking(False)
-        echo.bind((address, PORT))
+        bind_freely(echo, address, PORT)
         label = bytes((host,))
 
         def reply() -> None:

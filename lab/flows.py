@@ -32,6 +32,11 @@ Told = Mapping[int, list[tuple[str, str]]]
 """By flow: the MAC that each answer to a station told, and the Ethernet source it came from."""
 
 
+def silence_stations(client: Port, lan: int = 0) -> None:
+    """Keep the client's kernel from complaining to the hosts about stations that it does not know."""
+    client.namespace.ip(*(f"route replace blackhole {network}" for network in networks(lan)))
+
+
 def route_stations(client: Port, hosts: Iterable[Port], lan: int = 0) -> None:
     """Give hosts the client's addresses on its LAN as gateway to the stations; again after their links were down."""
     for own in map(ip_interface, sorted(addresses_of(client.namespace, client.interface))):
@@ -69,6 +74,7 @@ class Flows:
         self.labels = [port.label for port in ports]
         self._watch = watch
         self._answers: deque[Any] = deque()
+        silence_stations(client, lan)
         route_stations(client, ports, lan)
         order: FlowOrder = {
             "hosts": {port.label: str(port.namespace.path) for port in ports},

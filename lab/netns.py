@@ -21,6 +21,7 @@ RUN_DIRECTORY = Path("/run/netns")
 COMMAND_TIMEOUT_S = 30.0
 
 _CLONE_NEWNET = 0x40000000
+_IP_FREEBIND, _IPV6_FREEBIND = 15, 78
 _NAME = re.compile(r"carp-(\d+)-\d+-\w+")
 _libc = ctypes.CDLL(None, use_errno=True)
 _numbers = itertools.count()
@@ -109,6 +110,15 @@ class Namespace:
             if value is not None:
                 file.write_text(f"{value}\n")
             return file.read_text().strip()
+
+
+def bind_freely(one: socket.socket, address: str, port: int) -> None:
+    """Bind a socket to an address that need not be this host's now."""
+    if ":" in address:
+        one.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+    else:
+        one.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+    one.bind((address, port))
 
 
 def enter(path: str) -> None:

@@ -7,7 +7,7 @@ import select
 import socket
 import struct
 
-from .netns import Namespace
+from .netns import Namespace, bind_freely
 from .wait import now_ns
 
 _REQUEST = {4: 8, 6: 128}
@@ -58,7 +58,7 @@ def echo(
     answered: dict[int, int] = {}
     with namespace.socket(family, socket.SOCK_RAW, protocol) as raw:
         if source is not None:
-            raw.bind((source, 0))
+            bind_freely(raw, source, 0)
         raw.setblocking(False)
         for sequence in range(count):
             # No route, no neighbour: a request that nobody answers.

@@ -1,7 +1,7 @@
 """Hosts that share an address are cut and come back: their share moves and pauses, and nobody else notices anything."""
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from balancing_hosts import STALL_NS, QuickHosts, prepare, prepare_arp
@@ -46,9 +46,9 @@ def check_paused(results: Sequence[ShareResult], label: str) -> None:
 
 
 @pytest.mark.parametrize("mode", [IP, IP_STEALTH, IP_UNICAST, ARP, SHARED_ADDRESS])
-def test_a_cut_host_and_its_return(stage: Stage, mode: str) -> None:
+def test_a_cut_host_and_its_return(build_stage: Callable[..., Stage], mode: str) -> None:
     """Only its share pauses, for the takeover time; when it returns, it gets its share back, and no more."""
-    with prepared(stage, mode, 3) as scene:
+    with prepared(build_stage(flooding=mode == IP_UNICAST), mode, 3) as scene:
         gone = play_event(scene, cut("b"))
         check_moved(gone)
         check_paused(gone, "b")

@@ -1,7 +1,10 @@
 """What load balancing cannot do here is said, with its place: parents that take no macvlan, hosts that do not agree."""
 
+import subprocess
+
 import pytest
 from balancing_hosts import VIP4, VIP6, flows_to, prepare, prepare_arp
+from test_fence_state import without_libbpf
 
 from lab.host import Host
 from lab.pairs import SLACK_S
@@ -50,6 +53,18 @@ def test_balancing_without_the_fence(stage: Stage) -> None:
     assert host.wait_for_end() == 2
     assert "fence" in host.log_text()
     assert "carp0" in host.log_text()
+    assert before.differences(portrait(host.namespace)) == []
+
+
+def test_balancing_without_libbpf(stage: Stage) -> None:
+    """What needs the kernel's BPF and does not find it refuses to start, names what is balanced and what is missing."""
+    host = prepare(stage, 2)[0]
+    before = portrait(host.namespace)
+    done = subprocess.run(host.namespace.wrap(*without_libbpf(host)), capture_output=True, text=True, timeout=20)
+    assert done.returncode != 0
+    assert "carp0: balancing ip" in done.stderr
+    assert "libbpf 1.1 or newer" in done.stderr
+    assert "Traceback" not in done.stderr
     assert before.differences(portrait(host.namespace)) == []
 
 

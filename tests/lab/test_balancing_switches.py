@@ -8,9 +8,9 @@ from balancing_hosts import check_rule, check_told, flows_to, prepare, share, sh
 from lab.flows import Flows
 from lab.lan import BRIDGE
 from lab.pairs import SLACK_S
-from lab.sharing import IP, IP_STEALTH, start_sharing
+from lab.sharing import IP, IP_STEALTH, IP_UNICAST, start_sharing
 from lab.stage import Stage
-from lab.wait import until
+from lab.wait import holds_for, until
 
 pytestmark = pytest.mark.usefixtures("carpd")
 
@@ -84,6 +84,22 @@ def test_stealth_hides_the_shared_mac(stage: Stage) -> None:
     check_rule(flows, hosts, found, [1, 2])
 
 
+def test_ip_unicast_needs_a_switch_that_is_set_up(build_stage: BuildStage) -> None:
+    """A switch that learns brings each packet to one host, and what is not its share is lost; one that does not serves all."""
+    stage = build_stage()
+    hosts = share(stage, 2, IP_UNICAST)
+    with flows_to(stage, hosts, FEW) as flows:
+        check_told(flows, shared_mac(IP_UNICAST))
+        learned = flows.round()
+        for host in hosts:
+            slave = f"link set dev {host.port.switch_port} type bridge_slave"
+            stage.lan.switch.ip(f"{slave} learning off", f"{slave} fdb_flush")
+        check_rule(flows, hosts, flows.round(), [1, 2])
+    for record in learned.values():
+        assert record.losers()
+        assert record.repeated() == set()
+
+
 def test_a_port_that_comes_back_is_told_again(build_stage: BuildStage) -> None:
     """A snooping switch forgets a port that loses its carrier; when the carrier is back it is told at once."""
     stage = build_stage(snooping=True, querier=True)
@@ -120,16 +136,17 @@ def test_without_advertisements_a_snooping_switch_starves_mode_ip(build_stage: B
         check_rule(flows, hosts, flows.round(), [1, 2])
 
 
-def test_a_host_that_stops_leaves_the_switch_as_it_was(build_stage: BuildStage) -> None:
-    """At a clean stop the switch is told that there is no router behind the port any more."""
+@pytest.mark.parametrize("mode", [IP, IP_STEALTH])
+def test_only_mode_ip_asks_for_every_multicast_frame(build_stage: BuildStage, mode: str) -> None:
+    """A snooping switch takes the hosts' ports for those of multicast routers in mode ip, and in no other."""
     stage = build_stage(snooping=True, querier=True)
-    hosts = share(stage, 2)
+    hosts = share(stage, 2, mode)
     wait_for_querier(stage)
     ports = {host.port.switch_port for host in hosts}
-    until(lambda: ports <= router_ports(stage), SLACK_S, "the switch to know both ports")
-    hosts[1].stop()
-    until(lambda: hosts[1].port.switch_port not in router_ports(stage), SLACK_S, "the switch to forget one")
-    assert hosts[0].port.switch_port in router_ports(stage)
+    if mode == IP:
+        until(lambda: ports <= router_ports(stage), SLACK_S, "the switch to know both ports")
+    else:
+        assert holds_for(lambda: not ports & router_ports(stage), SOME_QUERIES_S, 0.2)
 
 
 def router_ports(stage: Stage) -> set[str]:

@@ -115,14 +115,11 @@ class TestImport:
         ):
             assert line in text.splitlines()
 
-    # Load balancing is not part of this version yet.
-    def test_a_balanced_one_waits(self, tmp_path: Path) -> None:
-        """What cannot be carried out is named, and no carp.toml is printed."""
+    def test_a_balanced_one(self, tmp_path: Path) -> None:
+        """Its mode and its virtual hosts become keys of carp.toml."""
         folder = write(tmp_path / "boot", {"hostname.carp0": HOSTNAME_BALANCED})
-        done = run("carp", "config", "import", folder / "hostname.carp0", "--carpdev", "em0")
-        assert (done.returncode, done.stdout) == (2, "")
-        (sentence,) = done.stderr.splitlines()
-        assert sentence.endswith("load balancing is not part of this version yet")
+        text = run("carp", "config", "import", folder / "hostname.carp0", "--carpdev", "em0").stdout
+        assert {'balancing = "ip"', 'carpnodes = ["3:0", "4:100"]'} <= set(text.splitlines())
 
 
 class TestStart:

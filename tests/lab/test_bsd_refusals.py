@@ -16,6 +16,7 @@ SET_UP = (
     "ifconfig carp0 vhid 1 pass password1 172.16.0.202/24 down",
     "ifconfig carp1 vhid 9 pass password1 172.16.0.203/24 down",
     "ifconfig carp2 create",
+    "ifconfig carp20 carpdev em0 balancing ip carpnodes 50:0,51:100 pass password1 172.16.0.205/24 down",
 )
 
 # What is typed | what the sentence names, | and what it says is allowed, or why not.
@@ -58,14 +59,17 @@ ifconfig carp0 inet 2001:db8::1                     | inet: 2001:db8::1  | an IP
 ifconfig carp0 inet6 172.16.0.204                   | inet6: 172.16.0.204| an IPv6 address
 ifconfig carp0 2001:db8::100 netmask 255.255.255.0  | netmask            | prefixlen
 ifconfig carp0 224.0.0.5                            | 224.0.0.5          | not unspecified, loopback, multicast
-ifconfig carp0 172.16.0.203                         | carp0.addresses    | an address of carp1 on em0
+ifconfig carp0 172.16.0.205                         | carp0.addresses    | carp20 has balancing ip
 ifconfig carp0 172.16.0.1                           | 172.16.0.1         | this host's own address on em0
 ifconfig carp0 172.16.0.204 delete                  | delete             | one of its addresses: 172.16.0.202/24
 ifconfig carp0 delete                               | delete             | needs an address
 ifconfig carp3 vhid 3 203.0.113.1                   | carpdev            | name the parent
 ifconfig carp0 balancing round-robin                | balancing          | none, ip, ip-stealth, ip-unicast, arp
-ifconfig carp0 balancing ip                         | balancing          | not part of this version yet
-ifconfig carp0 carpnodes 1:0,2:100                  | carpnodes          | not part of this version yet
+ifconfig carp0 carpnodes 1:0,50:100                 | carp0.carpnodes: 50| the vhid of carp20 on em0
+ifconfig carp0 carpnodes 1:0,2:100 balancing none   | carpnodes          | not together with balancing none
+ifconfig carp20 balancing none                       | carp20.carpnodes    | a list of 2 with balancing none
+ifconfig carp20 advskew 50                           | carp20.advskew      | not together with carpnodes
+ifconfig carp20 lladdr 02:00:00:00:00:01             | carp20.lladdr       | with balancing ip virtual
 ifconfig carp0 carpnodes 1:0,1:100                  | carpnodes          | 1 is listed twice
 ifconfig carp0 carpnodes 1                          | carpnodes: 1       | "vhid:advskew"
 ifconfig carp0 carpnodes {33 nodes}                 | carpnodes: 33 nodes| at most 32
@@ -73,7 +77,7 @@ ifconfig carp0 carpnodes                            | carpnodes          | its v
 ifconfig carp0 create                               | create             | it exists already
 ifconfig carp3 destroy                              | destroy            | there is no such carp interface
 ifconfig carp0 destroy advskew 3                    | destroy            | stands alone
-ifconfig carp3                                      | carp3              | there is carp0, carp1, carp2
+ifconfig carp3                                      | carp3              | there is carp0, carp1, carp2, carp20
 ifconfig carp10000 create                           | carp10000          | carp0..carp9999
 ifconfig em0 advskew 3                              | em0                | carp0..carp9999
 ifconfig -g dmz                                     | dmz                | there is carp
@@ -208,4 +212,4 @@ def test_changes_at_once_all_arrive(stage: Stage) -> None:
     assert set(carp0["addresses"]) == {"172.16.0.202/24", *(f"172.16.0.{number}/24" for number in range(210, 215))}
     assert carp1["vhid"] == 9
     assert set(carp1["groups"]) == {"carp", "lan", "wan", "dmz", "vpn"}
-    assert found.keys() == {"global", *(f"carp{number}" for number in range(7))}
+    assert found.keys() == {"global", "carp20", *(f"carp{number}" for number in range(7))}

@@ -17,14 +17,17 @@ from carp.config.load import load_file
 from carp.config.model import GlobalTable, InterfaceTable, keys_of
 from carp.daemon import fencing as fencing_module
 from carp.daemon import status
+from carp.daemon.balancing import Balancers
 from carp.daemon.chronicle import Chronicle
 from carp.daemon.fencing import Fencing
 from carp.daemon.lateness import Lateness
+from carp.linux.bpf.balancer import NodeCount
 from carp.linux.carplink import CarpLink
 from carp.protocol.demotion import Demotion
 from carp.protocol.dialect import DIALECTS
 from carp.protocol.events import AddressClaimed, DemotionStarted
 from carp.protocol.packet import DropReason
+from carp.protocol.sharing import SharedAddress
 from carp.protocol.values import Family, Instant, State
 from carp.testing.bench import Bench
 from carp.testing.clock import seconds
@@ -106,6 +109,7 @@ class StubFence:
 
     def __init__(self) -> None:
         self.at: dict[int, int] = {}
+        self.balancer = None
         self.deadlines = SimpleNamespace(
             deadline=lambda slot: self.at.get(slot, 0),
             dropped=lambda slot: 3,
@@ -129,7 +133,7 @@ def documents(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     stub: Any = StubFence()
     monkeypatch.setattr(fencing_module.Fence, "load", lambda _owner: stub)
     fencing = Fencing("auto", journal, lambda _: None)
-    fencing.prepare(interface, 2)
+    fencing.prepare(interface, 2, interface.addresses)
     netlink: Any = None
     fencing.guard_link(netlink, CarpLink("carp0", 9, 2, bytes(6)))
     track = dict.fromkeys(("name", "kind", "target", "holds", "detail", "demote", "groups"), "")
@@ -143,6 +147,7 @@ def documents(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         started_at=bench.now,
         live_addresses=lambda _: [str(VIP4)],
         configuration=SimpleNamespace(drafts=(), document={}),
+        hardware=SimpleNamespace(balancers=Balancers(fencing)),
         errands=SimpleNamespace(describe=lambda: [track]),
     )
     monkeypatch.setattr(status, "boottime", lambda: bench.now)
@@ -159,11 +164,14 @@ def documents(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     made.append(now())
     bench.wait_for(State.MASTER)
     for family in Family:
-        fencing.sent("carp0", interface.families, family, Instant(bench.now + seconds(3)), bench.now)
+        fencing.sent("carp0", 1, interface.families, family, Instant(bench.now + seconds(3)), bench.now)
     bench.run_for(seconds(1.5))
     bench.hear(peer.advertisement(advskew=200, demote=9))
     bench.feed(AddressClaimed("lan0", VIP4.ip, bytes.fromhex("020000000009")))
     made.append(now())
+    bench.engine.host.shared["lan0", VIP4.ip] = SharedAddress("lan0", VIP4.ip, (interface,))
+    balance = {"index": 0, "open": True} | dict.fromkeys(NodeCount.__dataclass_fields__, 0)
+    runtime.hardware.balancers = SimpleNamespace(describe=lambda *_: [balance])
     runtime.fencing = Fencing("off", journal, lambda _: None)
     made.append(now())
     return made

@@ -98,7 +98,7 @@ def spread_warnings(pool: Pool, preempting: Preempting) -> Iterator[str]:
     if len(pool.by_host()) < 2:
         return
     favourites = {_favourite(vhid, pool.members) for vhid in pool.vhids}
-    if len(pool.vhids) > 1 and len(favourites) == 1 and None not in favourites:
+    if len(favourites) == 1 and None not in favourites:
         (label,) = favourites
         yield (
             f"advskew of vhid {numbers(sorted(pool.vhids))} is lowest in {label} each time: while it is up it takes all of"

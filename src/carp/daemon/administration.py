@@ -209,7 +209,8 @@ class Administration:
     async def _compare(self, new: Configuration) -> Outcome:
         """Compare what runs with what is to run. Raises ChangeRefusedError if this host cannot carry it."""
         old, stock = self.running, self._stock()
-        masters = {interface.name for interface in self._runtime.engine.interfaces if interface.leader.state is State.MASTER}
+        interfaces = self._runtime.engine.interfaces
+        masters = {one.name for one in interfaces if any(vhost.state is State.MASTER for vhost in one.vhosts)}
 
         def job() -> tuple[list[str], Outcome]:
             known = set(old.warnings)

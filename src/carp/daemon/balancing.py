@@ -54,10 +54,8 @@ class Balancers:
         shared = shared_addresses(host.interfaces)
         if not self._fencing.unavailable:
             count = len(balanced) + len(_by_members(shared))
-            too_many = (
-                f"{count} carp interfaces with several virtual hosts, or sets of them with one address: at most {BALANCES}"
-            )
-            return [too_many] if count > BALANCES else []
+            what = "carp interfaces with several virtual hosts, or sets of them with one address"
+            return [f"{count} {what}: at most {BALANCES} can be balanced"] if count > BALANCES else []
         why = f"needs the kernel's BPF, and there is none: {self._fencing.unavailable}"
         found = [f"{one.name}: balancing {one.balancing.value} {why}" for one in balanced]
         found += [f"{_text(_key_of(one.members))}: sharing the address {one.address} {why}" for one in shared]
@@ -67,27 +65,38 @@ class Balancers:
         """Tell whether the parents are still as they were."""
         return all(ports.get(name) == port for name, port in self._ports.items())
 
-    def follow(self, host: HostParameters, ports: Mapping[str, ParentPort]) -> None:
+    def follow(self, host: HostParameters, ports: Mapping[str, ParentPort]) -> list[str]:
         """Share out what this configuration wants; what it does not want any more is left for `trim`.
 
-        Raises FenceUnavailable: a parent takes no programs.
+        Returns what cannot be balanced, as sentences: a parent takes no programs, or there are too many addresses.
         """
         balancer = self._fencing.balancer
         if balancer is None:
-            return
+            return []
         wanted = self._wanted(host, ports)
         indexes = {balance.parent_ifindex for balance in wanted.values()}
         self._ports = {name: port for name, port in ports.items() if port.index in indexes}
+        problems = []
         for key, balance in wanted.items():
-            why = self._fencing.why_not_guarded(balance.parent_ifindex)
-            if why:
-                raise FenceUnavailable(f"{_text(key)} cannot be balanced: {why}")
-            if self._put.get(key) == balance:
-                continue
-            index = self._indexes.setdefault(key, self._free_index())
+            why_not = self._fencing.why_not_guarded(balance.parent_ifindex)
+            if not why_not and self._put.get(key) != balance:
+                why_not = self._share_out(balancer, key, balance)
+            if why_not:
+                problems.append(f"{_text(key)} cannot be balanced: {why_not}")
+        return problems
+
+    def _share_out(self, balancer: Balancer, key: Key, balance: Balance) -> str:
+        """Tell the programs of a balance; return why they do not take it, or ""."""
+        index = self._indexes.setdefault(key, self._free_index())
+        try:
             balancer.put(index, balance)
-            self._put[key] = balance
-            self._write_mask(balancer, index, key)
+        except FenceUnavailable as error:
+            if key not in self._put:
+                del self._indexes[key]
+            return str(error)
+        self._put[key] = balance
+        self._write_mask(balancer, index, key)
+        return ""
 
     def trim(self, host: HostParameters, ports: Mapping[str, ParentPort]) -> None:
         """Forget what is not wanted any more."""

@@ -91,6 +91,8 @@ class Hardware:
         Returns what could not be done, as sentences.
         """
         wanted = host.interfaces
+        self._snooped = {one.carpdev for one in wanted if one.balancing is Balancing.IP and one.announces_router}
+        self.follow_snooping()  # a parent that goes takes its leave of the switch first
         await self._remove_unwanted(wanted)
         problems = self.balancers.problems(host)
         if problems:
@@ -120,10 +122,6 @@ class Hardware:
         problems += await self._guard_addresses(host)
         for name, port in self.ports.items():
             problems += self._listen(name, port, [parameters for parameters in wanted if parameters.carpdev == name])
-        snooped = {one.carpdev for one in wanted if one.balancing is Balancing.IP and one.announces_router}
-        if not snooped:
-            self._announcer.follow({})
-        self._snooped = snooped
         self.follow_snooping()
         return problems
 
@@ -235,27 +233,31 @@ class Hardware:
         """Fence every address, by its carp interface or by those that share it; return what could not be done."""
         ports = self._parent_ports()
         shared = {(one.carpdev, one.address) for one in shared_addresses(host.interfaces)}
+        # What is down would keep an address closed for one that is up.
+        up = {(one.carpdev, address.ip) for one in host.interfaces if one.up for address in one.addresses}
         unfenced = []
         for parameters in host.interfaces:
             if parameters.name in self._ownership.links:
-                own = tuple(one for one in parameters.addresses if (parameters.carpdev, one.ip) not in shared)
+                not_own = shared if parameters.up else up
+                own = tuple(one for one in parameters.addresses if (parameters.carpdev, one.ip) not in not_own)
                 entry = (parameters, ports[parameters.carpdev].index, () if parameters.is_balanced else own)
                 if not self._fencing.is_prepared(parameters.name, *entry[1:]):
                     unfenced.append(entry)
-        present = {name: port for name, port in ports.items() if name in self.ports}
 
-        def job(_netlink: Netlink) -> None:
+        def job(_netlink: Netlink) -> list[str]:
             # In this order no address is without a guard at any moment.
-            self.balancers.follow(host, present)
+            problems = self.balancers.follow(host, ports)
             for entry in unfenced:
-                self._fencing.prepare(*entry)
-            self.balancers.trim(host, present)
+                try:
+                    self._fencing.prepare(*entry)
+                except FenceUnavailable as error:
+                    problems.append(f"{entry[0].name} cannot be fenced: {error}")
+            self.balancers.trim(host, ports)
+            return problems
 
-        try:
-            await self._worker.run(Urgency.SETUP, job)
-        except FenceUnavailable as error:
-            return [str(error)]
-        return []
+        problems = await self._worker.run(Urgency.SETUP, job)
+        assert isinstance(problems, list)
+        return problems
 
     def _parent_ports(self) -> dict[str, ParentPort]:
         """Return the parents that are there."""
@@ -282,8 +284,6 @@ class Hardware:
 
     def follow_snooping(self) -> None:
         """Tell snooping switches what MAC and addresses the parents have now, those that are up."""
-        if not self._snooped:
-            return
         links = [link for name in self._snooped & self.ports.keys() if (link := self.table.by_name(name)) is not None]
         self._announcer.follow(
             {link.name: (link.mac, dict(self.table.sources(link.index))) for link in links if link.up and link.running}

@@ -215,7 +215,7 @@ def _balances(runtime: Runtime, interface: CarpInterface) -> list[Document | Non
 
 def _shared(runtime: Runtime, parameters: InterfaceParameters) -> list[Document]:
     """Describe the addresses that other carp interfaces have, too, and which of them this one is."""
-    found = runtime.engine.host.shared
+    found = runtime.engine.host.shared if parameters.up else {}  # one that is down is not counted
     addresses = [found[key] for one in parameters.addresses if (key := (parameters.carpdev, one.ip)) in found]
     return [
         {

@@ -97,11 +97,7 @@ class _FilteringNetlink(Netlink):
 def _routes(netlink: Netlink, family: int, parent_index: int) -> list[PrefixRoute]:
     header = _ROUTE.pack(family, 0, 0, 0, _RT_TABLE_MAIN, CARP_ADDRESS_PROTOCOL, 0, 0, 0)
     request = message(RTM_GETROUTE, NLM_F_DUMP, header + attribute(_RTA_OIF, _INDEX.pack(parent_index)))
-    return [
-        parse_route(body)
-        for body in netlink.dump(request)
-        if body[_PROTOCOL_OFFSET] == CARP_ADDRESS_PROTOCOL and body[0] == family
-    ]
+    return [parse_route(body) for body in netlink.dump(request) if body[_PROTOCOL_OFFSET] == CARP_ADDRESS_PROTOCOL]
 
 
 def parse_route(body: bytes) -> PrefixRoute:

@@ -77,6 +77,8 @@ def test_arp_balancing(write: Write, carp: Any, system: str) -> None:
     rule = 'NetBSD answers for a shared address by the MAC of the asker: dialect = "netbsd" does so, too'
     warnings = ([rule] if system == "netbsd" else []) + [SECRET]
     assert done.err.splitlines() == [f"warning: {warning}" for warning in warnings]
+    write("rc.conf", "\n".join([first, lines[0], lines[1].replace("2.10/", "2.11/"), ""]))
+    assert carp("config import --carpdev eth0 rc.conf sysctl.conf").err == f"warning: {SECRET}\n"
 
 
 def test_an_rc_conf(write: Write, carp: Any) -> None:

@@ -61,7 +61,7 @@ def test_the_mode_that_goes_without_saying(hosts: Hosts):
 
 @pytest.mark.parametrize(
     ("nodes", "found"),
-    [(["3:100", "5:0"], "3,5"), (["3:100", "4:0", "5:100"], "3,4,5"), (["3:100"], "3")],
+    [(["3:100", "5:0"], "3,5"), (["3:100", "4:0", "5:100"], "3,4,5"), (["2:100", "4:0"], "2,4"), (["3:100"], "3")],
 )
 def test_vhids_differ(hosts: Hosts, nodes: list[str], found: str):
     """A host that counts other nodes, or more or fewer, takes what others take: an error."""
@@ -120,6 +120,19 @@ def test_the_same_file_on_two_hosts(hosts: Hosts):
     )
 
 
+def test_one_file_on_all_hosts(hosts: Hosts):
+    """No host is preferred for anything, which is no preference for one host."""
+    one = balanced("3:0", "4:0")
+    (warning,) = hosts(one, one).warnings
+    assert warning.startswith("advskew of vhid 3,4 is 0 in a (carp0) and b (carp0) alike: ")
+
+
+def test_some_preempt(hosts: Hosts):
+    """Where hosts differ that alone is said."""
+    (warning,) = hosts(balanced("3:0", "4:100"), balanced("3:100", "4:0", switches="")).warnings
+    assert warning.startswith("preempt differs: true in a (carp0), false in b (carp0): ")
+
+
 def test_32_hosts(write: Callable[..., Path]):
     """Each with one node that it prefers: no remark, though the other nodes are alike on 31 hosts."""
     files = []
@@ -147,8 +160,8 @@ def test_shared_addresses_that_agree(hosts: Hosts):
 
 
 def test_who_shares_differs(hosts: Hosts):
-    """A host that counts fewer carp interfaces answers others' askers: an error."""
-    assert hosts(sharing(0, 100), sharing(100)).errors == (
+    """A host that counts fewer carp interfaces answers others' askers: an error, whatever is switched on there."""
+    assert hosts(sharing(0, 100), sharing(100, switches="[global]\npreempt = true\n")).errors == (
         "192.0.2.10: shared by vhid 1,2 in a, 1 in b: hosts that count different vhids disagree on who answers whom",
     )
 

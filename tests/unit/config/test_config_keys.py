@@ -197,6 +197,7 @@ def test_groups(complaint: Complaint, name: str):
         ('balancing = "ip-stelth"', "one of none, ip, ip-stealth, ip-unicast, arp; did you mean ip-stealth?"),
         ("balancing = true", "one of none, ip, ip-stealth, ip-unicast, arp"),
         ('snooping = "of"', "mrd or off; did you mean off?"),
+        ('snooping = "on"', "mrd or off"),
         ("snooping = false", "mrd or off"),
         ('carpnodes = ["0:0"]', NODE),
         ('carpnodes = ["256:0"]', NODE),

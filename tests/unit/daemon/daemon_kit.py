@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from carp.config.load import Configuration, Source, load_document
-from carp.daemon.balancing import Balancers
+from carp.daemon.balancing import Balancers, ParentPort
 from carp.daemon.chronicle import Chronicle
 from carp.daemon.fencing import Fencing
 from carp.daemon.lateness import Lateness
@@ -242,7 +242,7 @@ def fencing_of(fence: FakeFence | None, wanted: str = "auto", told: list[str] | 
 
 
 class FakeRuntime:
-    """A daemon's runtime without a kernel: what it is to become is kept, and happens at once. A fence it has if it is given one."""
+    """A daemon's runtime without a kernel: what it is to become is kept, and happens at once. It has no fence unless given."""
 
     def __init__(self, publish: Callable[[str, Any], None] | None = None, fence: FakeFence | None = None) -> None:
         self.engine = Engine(1, Random(1))
@@ -278,6 +278,11 @@ class FakeRuntime:
         self.configuration = configuration
         self.handle(Configured(configuration.host))
         return self.failures
+
+    def share_out(self) -> None:
+        """Tell the fence's programs what the running configuration wants."""
+        ports = {"eth0": ParentPort(2, bytes.fromhex("020000000001")), "eth1": ParentPort(3, bytes.fromhex("020000000002"))}
+        assert self.hardware.balancers.follow(self.engine.host.parameters, ports) == []
 
     def live_addresses(self, _: str) -> list[str]:
         """List the addresses that are set: none without a kernel."""

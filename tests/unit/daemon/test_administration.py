@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_kit import LINK_GROUP, FakeRuntime, configured, play
+from daemon_kit import LINK_GROUP, FakeFence, FakeRuntime, configured, play
 
 from carp.config.change import Change, WrittenAddress
 from carp.config.load import Configuration, load_file
@@ -21,17 +21,21 @@ from carp.protocol.demotion import Demotion
 from carp.protocol.events import DemotionStarted, Forced
 from carp.protocol.values import State
 from carp.testing.hosts import parent_down
+from carp.testing.packets import Peer
 
 CARP0 = {"carpdev": "eth0", "vhid": 1, "pass": "opensesame", "addresses": ["192.0.2.100/24"]}
 CARP1 = {"carpdev": "eth0", "vhid": 2, "pass": "opensesame", "addresses": ["192.0.2.101/24"], "groups": ["carp", "lan"]}
+CARP2 = {"carpdev": "eth0", "carpnodes": ["3:0", "4:100"], "pass": "opensesame", "addresses": ["192.0.2.102/24"]}
 DOCUMENT: dict[str, Any] = {"global": {"preempt": True}, "carp0": CARP0, "carp1": CARP1}
 
 
 class House:
     """An administration, and what is around it."""
 
-    def __init__(self, document: Mapping[str, Any] = DOCUMENT, path: Path | None = None) -> None:
-        self.runtime = FakeRuntime()
+    def __init__(
+        self, document: Mapping[str, Any] = DOCUMENT, path: Path | None = None, fence: FakeFence | None = None
+    ) -> None:
+        self.runtime = FakeRuntime(fence=fence)
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.file = configured(dict(document), path)
         runtime: Any = self.runtime
@@ -64,12 +68,15 @@ class House:
 
 
 def housed(
-    scenario: Callable[[House], Awaitable[None]], document: Mapping[str, Any] = DOCUMENT, path: Path | None = None
+    scenario: Callable[[House], Awaitable[None]],
+    document: Mapping[str, Any] = DOCUMENT,
+    path: Path | None = None,
+    fence: FakeFence | None = None,
 ) -> None:
     """Play a scenario with a daemon that runs a document."""
 
     async def begin() -> None:
-        await scenario(await House(document, path).start())
+        await scenario(await House(document, path, fence).start())
 
     play(begin)
 
@@ -266,6 +273,64 @@ def test_a_master_warns_of_the_order() -> None:
         assert warning.startswith("carp0: this host is MASTER: the BACKUPs are to be changed before it, all ")
         for change in (Change("carp0", set={"advskew": 3}), Change("carp1", set={"pass": "x"})):
             assert (await house.administration.change(change)).warnings == []
+
+    housed(scenario)
+
+
+def test_a_master_of_a_share_warns_of_the_order() -> None:
+    """Whichever of the virtual hosts it is: each of them has peers."""
+
+    async def scenario(house: House) -> None:
+        house.force("carp2", State.MASTER)
+        (interface,) = house.runtime.engine.interfaces
+        faster = Peer.of(interface.parameters, 3)
+        house.runtime.handle(faster.arrives(faster.advertisement(advbase=0, advskew=1), boottime()))
+        assert [vhost.state for vhost in interface.vhosts] == [State.BACKUP, State.MASTER]
+        outcome = await house.administration.change(Change("carp2", set={"pass": "x"}))
+        (warning,) = outcome.warnings
+        assert warning.startswith("carp2: this host is MASTER: ")
+
+    housed(scenario, {"carp2": CARP2}, fence=FakeFence())
+
+
+WITHOUT_BPF = "needs the kernel's BPF, and there is none: switched off by the configuration"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (Change("carp2", set=CARP2), f"carp2: balancing ip {WITHOUT_BPF}"),
+        (
+            Change("carp1", add_addresses=adding("192.0.2.100")),
+            f"carp0 and carp1: sharing the address 192.0.2.100 {WITHOUT_BPF}",
+        ),
+    ],
+    ids=["carpnodes", "a shared address"],
+)
+def test_load_balancing_needs_bpf(change: Change, problem: str) -> None:
+    """Where there is none it is refused with the reason, and nothing is changed; where there is it is not."""
+
+    async def without(house: House) -> None:
+        assert await refused(house.administration.change(change)) == [problem]
+        assert (house.running, house.runtime.adopted, house.told) == (DOCUMENT, [], [])
+
+    async def having_it(house: House) -> None:
+        assert (await house.administration.change(change)).changes
+
+    housed(without)
+    housed(having_it, fence=FakeFence())
+
+
+def test_a_reload_that_balances_needs_bpf() -> None:
+    """It is refused with every reason, before as well as when it is carried out, and what runs goes on."""
+
+    async def scenario(house: House) -> None:
+        steps = {**CARP2, "carpnodes": ["5:0", "6:0"], "balancing": "arp", "addresses": ["192.0.2.103/24"]}
+        house.file = configured({**DOCUMENT, "carp2": CARP2, "carp3": steps})
+        problems = [f"carp2: balancing ip {WITHOUT_BPF}", f"carp3: balancing arp {WITHOUT_BPF}"]
+        assert await refused(house.administration.difference()) == problems
+        assert await refused(house.administration.reload()) == problems
+        assert (house.running, house.runtime.adopted, house.told) == (DOCUMENT, [], [])
 
     housed(scenario)
 

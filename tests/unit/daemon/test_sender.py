@@ -9,14 +9,16 @@ import pytest
 
 from carp.daemon.sender import Sender
 from carp.linux.links import LinkTable
+from carp.linux.rtnetlink import Link
 from carp.protocol.actions import Announce, Send
 from carp.protocol.packet import GROUP_MAC, destination_of
-from carp.protocol.parameters import InterfaceParameters, LinkAddress
+from carp.protocol.parameters import Balancing, InterfaceParameters, LinkAddress, Node
 from carp.protocol.values import Family, State, virtual_mac
 from carp.testing.bench import Bench, only
 from carp.testing.hosts import DUAL_STACK, PARENT, VIP4, carp_interface
 
 IPV4, IPV6 = Family
+PARENT_MAC, OWN_MAC = bytes.fromhex("020000000001"), bytes.fromhex("021122334455")
 NEAR, FAR, GONE = (ip_address(f"192.0.2.{number}") for number in (2, 3, 4))
 
 
@@ -37,14 +39,22 @@ class FakeRaw:
 class Scene:
     """A sender on one parent with index 7."""
 
-    def __init__(self, parameters: InterfaceParameters, *, families: tuple[Family, ...] = (IPV4, IPV6)) -> None:
+    def __init__(
+        self, parameters: InterfaceParameters, *, families: tuple[Family, ...] = (IPV4, IPV6), mac: bytes | None = None
+    ) -> None:
         self.parameters = parameters
         self.frames: list[bytes] = []
         self.raw = {family: FakeRaw() for family in families}
         port = SimpleNamespace(index=7, socket=SimpleNamespace(send=self.frames.append))
         self.ports: Any = {parameters.carpdev: port}
         raw: Any = self.raw
-        self.sender = Sender(LinkTable(), self.ports, raw)
+        self.mac = mac
+        table: Any = LinkTable() if mac is None else SimpleNamespace(by_name=self.by_name)
+        self.sender = Sender(table, self.ports, raw)
+
+    def by_name(self, name: str) -> Link | None:
+        """Find the parent."""
+        return Link(7, name, True, True, self.mac, "", 0, 0) if name == PARENT and self.mac is not None else None
 
     def advertise(self, family: Family = IPV4) -> object:
         """Send what the engine wants to be sent in a family."""
@@ -116,6 +126,43 @@ def test_the_source_of_advertisements(parameters: InterfaceParameters, mac: byte
     actions = Bench(parameters).wait_for(State.MASTER, 9)
     scene.sender.advertise(only(Send, actions)[0], parameters)
     assert scene.frames[0][6:12] == mac
+
+
+@pytest.mark.parametrize(
+    ("balancing", "lladdr", "macs"),
+    [
+        (Balancing.IP, LinkAddress.VIRTUAL, [PARENT_MAC, PARENT_MAC]),
+        (Balancing.IP_STEALTH, LinkAddress.VIRTUAL, [PARENT_MAC, PARENT_MAC]),
+        (Balancing.IP_STEALTH, OWN_MAC, [PARENT_MAC, PARENT_MAC]),
+        (Balancing.IP_UNICAST, LinkAddress.VIRTUAL, [virtual_mac(3), virtual_mac(3)]),
+        (Balancing.IP_UNICAST, OWN_MAC, [OWN_MAC, OWN_MAC]),
+        (Balancing.ARP, LinkAddress.VIRTUAL, [virtual_mac(3), virtual_mac(4)]),
+    ],
+    ids=["ip", "ip-stealth", "ip-stealth with an own one", "ip-unicast", "ip-unicast with an own one", "arp"],
+)
+@pytest.mark.parametrize("family", list(Family), ids=str)
+def test_the_source_of_balanced_advertisements(
+    balancing: Balancing, lladdr: LinkAddress | bytes, macs: list[bytes], family: Family
+) -> None:
+    """Where all hosts are to receive what is sent to the shared MAC no switch may learn it; each node's own MAC one may."""
+    parameters = carp_interface(nodes=(Node(3), Node(4)), balancing=balancing, lladdr=lladdr, addresses=DUAL_STACK)
+    scene = Scene(parameters, mac=PARENT_MAC)
+    for vhid in (3, 4):
+        scene.sender.advertise(Send("carp0", vhid, family, (b"packet",), 1), parameters)
+    assert [frame[6:12] for frame in scene.frames] == macs
+    assert {frame[:6] for frame in scene.frames} == {GROUP_MAC[family]}
+
+
+def test_another_mac_of_the_parent() -> None:
+    """Is the source from then on, once the sender is told."""
+    parameters = carp_interface(nodes=(Node(3), Node(4)), balancing=Balancing.IP)
+    scene = Scene(parameters, mac=PARENT_MAC)
+    send = Send("carp0", 3, IPV4, (b"packet",), 1)
+    scene.sender.advertise(send, parameters)
+    scene.mac = OWN_MAC
+    scene.sender.forget_headers()
+    scene.sender.advertise(send, parameters)
+    assert [frame[6:12] for frame in scene.frames] == [PARENT_MAC, OWN_MAC]
 
 
 def test_announcements_come_from_the_virtual_mac() -> None:

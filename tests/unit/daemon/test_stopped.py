@@ -50,9 +50,7 @@ class House:
         self.sent.append((send.interface, read(send).advbase == BOW_OUT))
         return None, ()
 
-    def open_fence(
-        self, name: str, _vhid: int, _families: object, _family: object, until: Instant, _before: Instant
-    ) -> None:
+    def open_fence(self, name: str, _vhid: int, _families: object, _family: object, until: Instant, _before: Instant) -> None:
         """Note until when the fence is open."""
         self.open_until[name] = until
 

@@ -5,7 +5,7 @@ The kernel lends the loopback interface (index 1), which plays the parent.
 
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -15,7 +15,7 @@ from carp.linux.bpf.balancer import Balance, BalancedNode, Decision, NodeCount
 from carp.linux.bpf.fence import Fence
 from carp.linux.bpf.libbpf import TestRun
 from carp.protocol.balance import AskerHash, node_of
-from carp.protocol.values import Instant, multicast_mac, virtual_mac
+from carp.protocol.values import Address, Instant, multicast_mac, virtual_mac
 
 PASS, DROP, REDIRECT = -1, 2, 7
 IN, OUT = "carp_parent_in", "carp_parent_out"
@@ -200,7 +200,7 @@ def same_hash(balance: Balance, asker_hash: AskerHash) -> Balance:
     return replace(balance, nodes=tuple(replace(node, hash=asker_hash) for node in balance.nodes))
 
 
-def addresses(*texts: str) -> Iterable[object]:
+def addresses(*texts: str) -> tuple[Address, ...]:
     """Parse addresses."""
     return tuple(ip_address(text) for text in texts)
 

@@ -267,6 +267,16 @@ def test_what_is_gone_already_cannot_be_removed(kernel: Kernel, balanced: bool) 
     assert kernel.addresses(name) == set()
 
 
+def test_an_address_that_is_refused_fails_the_take(kernel: Kernel) -> None:
+    """IPv6 is switched off on the carp interface; what was taken can be released."""
+    link = kernel.create()
+    kernel.namespace.sysctl("ipv6/conf/carp0/disable_ipv6", 1)
+    with pytest.raises(NetlinkError, match="Permission denied"):
+        kernel.take(link, *VIPS)
+    link.release(kernel.netlink)
+    assert (kernel.routes(), kernel.addresses()) == ({}, set())
+
+
 def test_a_route_that_is_refused_fails_the_take(kernel: Kernel) -> None:
     """Neighbours would not be reached: the parent is down here. A release then removes what was taken all the same."""
     link = kernel.create()

@@ -114,10 +114,13 @@ static __always_inline __u32 hash_mac(const struct node *node, const struct mac 
 }
 
 /* The open node that answers an asker, whose address is folded; NO_NODE if that is not here. Without `mac` it told none. */
-static __noinline __u32 node_for(const struct balance *balance, __u32 address, const struct mac *mac, __u64 now)
+__noinline __u32 node_for(const struct balance *balance, __u32 address, const struct mac *mac, __u64 now)
 {
-	__u32 count = balance->count, node = 0;
+	__u32 count, node = 0;
 
+	if (!balance || !mac)
+		return NO_NODE;
+	count = balance->count;
 	if (balance->decision == ASKER_MAC) {
 		for (node = 0; node < NODES; node++) {
 			if (node < count && hash_mac(node_at(balance, node), mac) % count == node && is_node_open(balance, node, now))

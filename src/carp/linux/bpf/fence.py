@@ -86,7 +86,7 @@ class Fence:
 
     @classmethod
     def load(cls, owner: str = "", *, data: bytes | None = None) -> "Fence":
-        """Load the programs into the kernel; nothing is attached yet. Takes some milliseconds.
+        """Load the programs into the kernel; nothing is attached yet. Takes some tens of milliseconds.
 
         Args:
             owner: marks this daemon's filters beside those of other daemons on the same host; the same at its next start.

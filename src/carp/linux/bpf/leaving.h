@@ -30,25 +30,21 @@ static __noinline int leave_ipv6(struct __sk_buff *skb, const struct frame *fram
 {
 	struct balance *balance = balance_at(place);
 	int type = icmp_type_ipv6(skb, frame, packet);
-	int options = packet + IPV6_HEADER + ICMP_HEADER;
 	__u64 now = bpf_ktime_get_boot_ns();
 	__be32 addresses[8];
+	int found = ABSENT;
 	struct mac mac;
 
 	if (!balance)
 		return TC_ACT_SHOT;
 	if (is_discovery(type)) {
-		if (type == NEIGHBOUR_SOLICITATION)
-			options = packet + IPV6_HEADER + sizeof(struct neighbour);
-		switch (type < NEIGHBOUR_ADVERTISEMENT ? find_option(skb, options, packet_end(frame, packet), SOURCE_LINK_LAYER, &mac)
-						       : ABSENT) {
-		case ABSENT:
+		/* Of the three that give their source's, each has eight bytes more in front of the options than the one before. */
+		if (type < NEIGHBOUR_ADVERTISEMENT)
+			found = find_option(skb, packet + IPV6_HEADER + ICMP_HEADER * (type - ROUTER_SOLICITATION + 1),
+					    packet_end(frame, packet), SOURCE_LINK_LAYER, &mac);
+		if (found == ABSENT)
 			return pass_if(is_any_open(balance, now));
-		case PRESENT:
-			return pass_if(is_ours(balance, &mac, now));
-		default:
-			return TC_ACT_SHOT;
-		}
+		return pass_if(found == PRESENT && is_ours(balance, &mac, now));
 	}
 	if (balance->decision != PACKETS || is_error_ipv6(type))
 		return pass_if(is_any_open(balance, now));

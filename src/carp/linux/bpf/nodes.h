@@ -72,11 +72,14 @@ static __always_inline bool is_node_open(const struct balance *balance, __u32 no
 	return is_before_deadline(node_at(balance, node)->slot, now);
 }
 
-static __noinline int is_any_open(const struct balance *balance, __u64 now)
+/* Functions with loops are not static: the verifier goes through such a one once, and not at every call. */
+__noinline int is_any_open(const struct balance *balance, __u64 now)
 {
-	__u32 mask = mask_of(balance);
-	__u32 node;
+	__u32 node, mask;
 
+	if (!balance)
+		return false;
+	mask = mask_of(balance);
 	for (node = 0; node < NODES; node++) {
 		if (mask >> node & 1 && is_before_deadline(node_at(balance, node)->slot, now))
 			return true;
@@ -85,10 +88,12 @@ static __noinline int is_any_open(const struct balance *balance, __u64 now)
 }
 
 /* Tells whether a MAC address speaks for the addresses of a balance from here: the shared one, or that of an open node. */
-static __noinline int is_ours(const struct balance *balance, const struct mac *mac, __u64 now)
+__noinline int is_ours(const struct balance *balance, const struct mac *mac, __u64 now)
 {
 	__u32 node;
 
+	if (!balance || !mac)
+		return false;
 	if (balance->decision == PACKETS)
 		return is_same_mac(mac, &balance->shared_mac) && is_node_open(balance, 0, now);
 	for (node = 0; node < NODES; node++) {

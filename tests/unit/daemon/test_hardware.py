@@ -1,0 +1,572 @@
+"""What is made in the kernel for load balancing, in which order, and what the parents listen to; without a kernel."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, ip_address
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from daemon_kit import FakeBalancer, FakeFence, fencing_of
+
+from carp.daemon import hardware as module
+from carp.daemon.hardware import Hardware
+from carp.linux.carplink import CarpLink
+from carp.linux.rtnetlink import Link
+from carp.protocol.parameters import Balancing, HostParameters, InterfaceParameters, LinkAddress, Node
+from carp.protocol.values import Address, Family, multicast_mac, virtual_mac
+from carp.testing.hosts import DUAL_STACK, VIP4, address, carp_interface
+
+ETH0, ETH1 = 2, 3
+MACS = {ETH0: bytes.fromhex("020000000001"), ETH1: bytes.fromhex("020000000002")}
+SOURCES = ((Family.IPV4, bytes((192, 0, 2, 1))),)
+OTHER = address("192.0.2.101/24")
+NO_MEMORY = 12
+
+
+@dataclass
+class FakeSocket:
+    """A parent's packet socket; `refuses` is what it says to the MACs."""
+
+    name: str
+    index: int
+    macs: list[bytes] = field(default_factory=list)
+    sent: list[bytes] = field(default_factory=list)
+    refuses: OSError | None = None
+    closed: bool = False
+
+    def receive_macs(self, macs: Iterable[bytes]) -> None:
+        """Let frames to exactly these MACs in."""
+        if self.refuses is not None:
+            raise self.refuses
+        self.macs = list(macs)
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame."""
+        self.sent.append(frame)
+
+    def close(self) -> None:
+        """Close."""
+        self.closed = True
+
+
+@dataclass
+class FakeClaims:
+    """Who listens to claims of addresses."""
+
+    name: str
+    watched: set[Address] = field(default_factory=set)
+
+    def watch(self, addresses: Iterable[Address]) -> None:
+        """Listen to these."""
+        self.watched = set(addresses)
+
+    def close(self) -> None:
+        """Close."""
+
+
+@dataclass
+class FakeMemberships:
+    """The groups of a parent."""
+
+    index: int
+    groups: set[IPv4Address] = field(default_factory=set)
+
+    def follow(self, addresses: Iterable[Address]) -> None:
+        """Join the groups of these addresses."""
+        list(addresses)
+
+    def follow_groups(self, groups: Iterable[IPv4Address]) -> None:
+        """Be joined to exactly these."""
+        self.groups = set(groups)
+
+    def close(self) -> None:
+        """Leave all."""
+
+
+class FakeAnnouncer:
+    """Keeps which parents are announced, and with what."""
+
+    def __init__(self, _call_later: object, send: Callable[[str, list[bytes]], None]) -> None:
+        self.send = send
+        self.followed: dict[str, tuple[bytes, Mapping[Family, bytes]]] = {}
+        self.stopped = False
+
+    def follow(self, parents: Mapping[str, tuple[bytes, Mapping[Family, bytes]]]) -> None:
+        """Advertise on exactly these parents."""
+        for name in self.followed.keys() - parents.keys():
+            self.send(name, [b"no router"])
+        self.followed = dict(parents)
+
+    def stop(self) -> None:
+        """Take everything back."""
+        self.follow({})
+        self.stopped = True
+
+
+class FakeTable:
+    """The links of a host, by index, and the sources of advertisements on all of them."""
+
+    def __init__(self) -> None:
+        self.links = {index: Link(index, f"eth{index - ETH0}", True, True, mac, "", 0, 0) for index, mac in MACS.items()}
+        self.own = SOURCES
+
+    def by_index(self, index: int) -> Link | None:
+        """Find a link."""
+        return self.links.get(index)
+
+    def by_name(self, name: str) -> Link | None:
+        """Find a link by its name."""
+        return next((link for link in self.links.values() if link.name == name), None)
+
+    def sources(self, _index: int) -> tuple[tuple[Family, bytes], ...]:
+        """Return where advertisements come from."""
+        return self.own
+
+    def change(self, index: int, **values: Any) -> None:
+        """Let a link be another one."""
+        self.links[index] = replace(self.links[index], **values)
+
+
+class WatchedFence(FakeFence):
+    """A fence that notes, at each of its changes, which of some addresses it guards at that moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watched: set[str] = set()
+        self.unguarded: list[set[str]] = []
+        balancer = self.balancer
+        for holder, name in ((self, "set_vips"), (balancer, "put"), (balancer, "remove")):
+            setattr(holder, name, self._watching(getattr(holder, name)))
+
+    def guarded(self) -> set[str]:
+        """Return the addresses that a slot or a balance guards."""
+        balanced = {str(one) for balance in self.balancer.wanted.values() for one in balance.addresses}
+        return balanced.union(*self.vips.values())
+
+    def _watching(self, change: Callable[..., None]) -> Callable[..., None]:
+        def changed(*arguments: Any) -> None:
+            change(*arguments)
+            self.unguarded.append(self.watched - self.guarded())
+
+        return changed
+
+
+class House:
+    """Hardware over fakes; two parents."""
+
+    def __init__(self, fence: FakeFence | None) -> None:
+        self.fence = fence or FakeFence()
+        self.table = FakeTable()
+        self.made: dict[str, bytes | None] = {}
+        self.removed: list[str] = []
+        links: dict[str, CarpLink] = {}
+        worker: Any = SimpleNamespace(run=self.run)
+        journal: Any = SimpleNamespace(link_group=1)
+        ownership: Any = SimpleNamespace(links=links, abandon=lambda _name: None)
+        table: Any = self.table
+        keeper: Any = SimpleNamespace(keep=lambda *_: None, drop=lambda _: None, close=lambda: None)
+        self.fencing = fencing_of(fence)
+        self.hardware = Hardware(
+            worker, journal, ownership, table, self.fencing, keeper, lambda _port: None, lambda _port: None
+        )
+        self.links = links
+        announcer: Any = self.hardware._announcer
+        self.announcer: FakeAnnouncer = announcer
+
+    async def run(self, _urgency: object, job: Callable[[Any], object]) -> object:
+        """Do a job of the worker's."""
+        return job(SimpleNamespace(execute=lambda _batch: []))
+
+    def create(self, _netlink: object, name: str, _parent: str, index: int, mac: bytes | None, _group: int) -> CarpLink:
+        """Make a link."""
+        self.made[name] = mac
+        return CarpLink(name, 10 + len(self.made), index, mac, through_parent=mac is None)
+
+    async def settle(self, *interfaces: InterfaceParameters, arpbalance: bool = False) -> list[str]:
+        """Make what these want."""
+        return await self.hardware.settle(HostParameters(interfaces, arpbalance=arpbalance))
+
+    def socket(self, name: str = "eth0") -> FakeSocket:
+        """Return a parent's packet socket."""
+        socket: Any = self.hardware.ports[name].socket
+        return socket  # type: ignore[no-any-return]
+
+    def groups(self, name: str = "eth0") -> list[str]:
+        """Return the groups that a parent is in for its MACs."""
+        memberships: Any = self.hardware.ports[name].memberships
+        return sorted(map(str, memberships.groups))
+
+    @property
+    def balancer(self) -> FakeBalancer:
+        """What shares out."""
+        return self.fence.balancer
+
+
+Play = Callable[[Callable[[House], Awaitable[None]]], None]
+
+
+@pytest.fixture
+def housed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Play a scenario with fakes in the place of the kernel; without a fence if it is None."""
+
+    def play(scenario: Callable[[House], Awaitable[None]], **fence: FakeFence | None) -> None:
+        async def played() -> None:
+            monkeypatch.setattr(module, "PacketSocket", FakeSocket)
+            monkeypatch.setattr(module, "ClaimSocket", FakeClaims)
+            monkeypatch.setattr(module, "Memberships", FakeMemberships)
+            monkeypatch.setattr(module, "RouterAnnouncer", FakeAnnouncer)
+            house = House(fence.get("fence", FakeFence()))
+            for name in ("prepare_parent", "restore_parent", "remove_all", "restore_all"):
+                monkeypatch.setattr(module.carplink, name, lambda *_: None)
+            monkeypatch.setattr(module.carplink, "create", house.create)
+            await scenario(house)
+
+        asyncio.run(played())
+
+    return play
+
+
+def balanced(name: str = "carp0", *vhids: int, **values: Any) -> InterfaceParameters:
+    """Describe a carp interface with several virtual hosts, 3 and 4 unless told."""
+    nodes = tuple(Node(vhid) for vhid in vhids or (3, 4))
+    return carp_interface(name, nodes=nodes, **{"carpdev": "eth0", "addresses": DUAL_STACK, **values})
+
+
+def plain(name: str, vhid: int, **values: Any) -> InterfaceParameters:
+    """Describe a carp interface with one."""
+    return carp_interface(name, vhid, **{"carpdev": "eth0", **values})
+
+
+# Links
+
+
+def test_a_balanced_link_has_a_mac_of_its_own(housed: Play) -> None:
+    """Whatever they balance; all others have the shared one."""
+
+    async def scenario(house: House) -> None:
+        modes = [mode for mode in Balancing if mode is not Balancing.NONE]
+        several = [
+            balanced(
+                f"carp{number}", 2 * number + 3, 2 * number + 4, balancing=mode, addresses=[address(f"192.0.2.{number}/24")]
+            )
+            for number, mode in enumerate(modes)
+        ]
+        assert await house.settle(*several, plain("carp8", 20), plain("carp9", 21, lladdr=LinkAddress.PARENT)) == []
+        assert house.made == {**dict.fromkeys(["carp0", "carp1", "carp2", "carp3"]), "carp8": virtual_mac(20)}
+        assert [link.name for link in house.links.values() if link.is_parent] == ["carp9"]
+
+    housed(scenario)
+
+
+def test_nothing_passes_through_a_balanced_link(housed: Play) -> None:
+    """The slot of its fence is no virtual host's."""
+
+    async def scenario(house: House) -> None:
+        await house.settle(balanced(), plain("carp1", 9, addresses=[OTHER]))
+        slots = house.fence.links
+        assert slots[house.links["carp1"].index] == house.fencing.slot("carp1", 9)
+        assert slots[house.links["carp0"].index] not in {house.fencing.slot("carp0", vhid) for vhid in (3, 4)}
+
+    housed(scenario)
+
+
+# What parents receive
+
+
+@pytest.mark.parametrize(
+    ("balancing", "macs"),
+    [
+        (Balancing.IP, [multicast_mac(3)]),
+        (Balancing.IP_STEALTH, [virtual_mac(3)]),
+        (Balancing.IP_UNICAST, [virtual_mac(3)]),
+        (Balancing.ARP, [virtual_mac(3), virtual_mac(4)]),
+    ],
+)
+def test_the_parent_receives_what_is_for_all(housed: Play, balancing: Balancing, macs: list[bytes]) -> None:
+    """Frames to MACs that no link has; when nobody wants them any more it does not."""
+
+    async def scenario(house: House) -> None:
+        other = plain("carp1", 9, addresses=[OTHER])
+        await house.settle(balanced(balancing=balancing), other, plain("carp2", 8, carpdev="eth1"))
+        assert (house.socket().macs, house.socket("eth1").macs) == (macs, [])
+        await house.settle(other)
+        assert house.socket().macs == []
+
+    housed(scenario)
+
+
+def test_the_parent_receives_for_all_of_its_interfaces(housed: Play) -> None:
+    """For each of them, and none of another parent's."""
+
+    async def scenario(house: House) -> None:
+        second = balanced("carp1", 5, 6, balancing=Balancing.IP_STEALTH, addresses=[OTHER])
+        await house.settle(balanced(), second, balanced("carp2", 7, 8, carpdev="eth1"))
+        assert house.socket().macs == [multicast_mac(3), virtual_mac(5)]
+        assert house.socket("eth1").macs == [multicast_mac(7)]
+
+    housed(scenario)
+
+
+def test_a_parent_that_takes_no_mac(housed: Play) -> None:
+    """Is named, with the MACs and the reason; with none to take nothing is said."""
+
+    async def scenario(house: House) -> None:
+        only = plain("carp1", 9, addresses=[OTHER])
+        assert await house.settle(only) == []
+        house.socket().refuses = OSError(NO_MEMORY, "Cannot allocate memory")
+        (problem,) = await house.settle(only, balanced(balancing=Balancing.ARP))
+        assert problem == (
+            "eth0 cannot receive frames to 00:00:5e:00:01:03, 00:00:5e:00:01:04, which balancing needs: Cannot allocate memory"
+        )
+
+    housed(scenario)
+
+
+def test_switches_that_snoop_by_mac_are_told_of_the_group(housed: Play) -> None:
+    """224.0.1.LEADER has the multicast MAC of the interface; the other modes have no such MAC."""
+
+    async def scenario(house: House) -> None:
+        second = balanced("carp1", 5, 6, addresses=[OTHER])
+        third = balanced("carp2", 7, 8, balancing=Balancing.IP_UNICAST, addresses=[address("192.0.2.102/24")])
+        fourth = balanced("carp3", 200, 201, carpdev="eth1")
+        await house.settle(balanced(), second, third, fourth)
+        assert (house.groups(), house.groups("eth1")) == (["224.0.1.3", "224.0.1.5"], ["224.0.1.200"])
+        await house.settle(second, third, fourth)
+        assert house.groups() == ["224.0.1.5"]
+
+    housed(scenario)
+
+
+def test_claims_of_balanced_addresses_are_heard(housed: Play) -> None:
+    """By all of them."""
+
+    async def scenario(house: House) -> None:
+        await house.settle(balanced(), plain("carp1", 9, addresses=[OTHER]))
+        claims: Any = house.hardware.ports["eth0"].claims
+        assert claims.watched == {ip_address(text) for text in ("192.0.2.100", "2001:db8::100", "192.0.2.101")}
+
+    housed(scenario)
+
+
+# Snooping switches
+
+
+def test_switches_that_snoop_by_address_are_told_of_a_router(housed: Play) -> None:
+    """On the parents of balancing ip: of the parent's MAC and addresses; nowhere when nobody wants it any more."""
+
+    async def scenario(house: House) -> None:
+        stealthy = balanced("carp1", 5, 6, balancing=Balancing.IP_STEALTH, carpdev="eth1")
+        await house.settle(balanced(), stealthy)
+        assert house.announcer.followed == {"eth0": (MACS[ETH0], dict(SOURCES))}
+        await house.settle(stealthy)
+        assert house.announcer.followed == {}
+
+    housed(scenario)
+
+
+def test_who_does_not_want_to_be_announced_is_not(housed: Play) -> None:
+    """Unless another one on its parent does."""
+
+    async def scenario(house: House) -> None:
+        quiet = replace(balanced(), announces_router=False)
+        await house.settle(quiet)
+        assert house.announcer.followed == {}
+        await house.settle(quiet, balanced("carp1", 5, 6, addresses=[OTHER]))
+        assert list(house.announcer.followed) == ["eth0"]
+
+    housed(scenario)
+
+
+def test_switches_are_told_of_changes(housed: Play) -> None:
+    """Of the parent's MAC and addresses; while it is down they forget, and are told of nothing."""
+
+    async def scenario(house: House) -> None:
+        await house.settle(balanced())
+        mac, source = bytes.fromhex("0200000000ff"), ((Family.IPV4, bytes((192, 0, 2, 9))),)
+        house.table.change(ETH0, mac=mac)
+        house.table.own = source
+        house.hardware.follow_snooping()
+        assert house.announcer.followed == {"eth0": (mac, dict(source))}
+        for down in ({"up": False}, {"running": False}):
+            house.table.change(ETH0, **down)
+            house.hardware.follow_snooping()
+            assert house.announcer.followed == {}
+            house.table.change(ETH0, up=True, running=True)
+            house.hardware.follow_snooping()
+            assert list(house.announcer.followed) == ["eth0"]
+
+    housed(scenario)
+
+
+def test_a_parent_that_goes_takes_its_leave(housed: Play) -> None:
+    """While there is still a way to its switch; the others do not."""
+
+    async def scenario(house: House) -> None:
+        stays = balanced("carp1", 5, 6, carpdev="eth1")
+        await house.settle(balanced(), stays)
+        socket = house.socket()
+        await house.settle(stays)
+        assert (socket.sent, socket.closed, house.socket("eth1").sent) == ([b"no router"], True, [])
+
+    housed(scenario)
+
+
+def test_what_is_announced_leaves_by_its_parent(housed: Play) -> None:
+    """And nowhere when that is gone; all is taken back at the end, while there is still a way."""
+
+    async def scenario(house: House) -> None:
+        await house.settle(balanced(), plain("carp1", 9, carpdev="eth1"))
+        house.announcer.send("eth0", [b"frame", b"another"])
+        house.announcer.send("eth7", [b"frame"])
+        assert (house.socket().sent, house.socket("eth1").sent) == ([b"frame", b"another"], [])
+        socket = house.socket()
+        await house.hardware.undo()
+        assert (house.announcer.stopped, socket.sent[-1], socket.closed) == (True, b"no router", True)
+
+    housed(scenario)
+
+
+# Who guards the addresses
+
+
+def test_addresses_are_guarded_by_whom_they_belong_to(housed: Play) -> None:
+    """Those that nobody else has by the slot of their virtual host, all others by what shares them out, and by that alone."""
+
+    async def scenario(house: House) -> None:
+        alone, balanced_one = plain("carp1", 9, addresses=[OTHER]), balanced()
+        shared = [
+            plain(f"carp{vhid}", vhid, addresses=[VIP4, address(f"192.0.2.{vhid}/24")], carpdev="eth1") for vhid in (6, 7)
+        ]
+        assert await house.settle(alone, balanced_one, *shared, arpbalance=True) == []
+        slots = {slot: addresses for (_, slot), addresses in house.fence.vips.items() if addresses}
+        assert slots == {
+            house.fencing.slot("carp1", 9): ("192.0.2.101",),
+            house.fencing.slot("carp6", 6): ("192.0.2.6",),
+            house.fencing.slot("carp7", 7): ("192.0.2.7",),
+        }
+        shared_out = {one.parent_ifindex: tuple(map(str, one.addresses)) for one in house.balancer.wanted.values()}
+        assert shared_out == {ETH0: ("192.0.2.100", "2001:db8::100"), ETH1: ("192.0.2.100",)}
+
+    housed(scenario)
+
+
+def test_who_is_down_guards_no_address_of_another(housed: Play) -> None:
+    """Its part of the fence stays closed, and would close the address for the one that serves it now."""
+
+    async def scenario(house: House) -> None:
+        first, second = plain("carp1", 1, addresses=[VIP4]), plain("carp2", 2, addresses=[VIP4, OTHER])
+        await house.settle(first, second)
+        await house.settle(first, replace(second, up=False))
+        slots = {slot: addresses for (_, slot), addresses in house.fence.vips.items() if addresses}
+        assert slots == {
+            house.fencing.slot("carp1", 1): ("192.0.2.100",),
+            house.fencing.slot("carp2", 2): ("192.0.2.101",),
+        }
+        assert house.balancer.wanted == {}
+        await house.settle(replace(first, up=False), replace(second, up=False))
+        assert house.fence.vips[ETH0, house.fencing.slot("carp1", 1)] == ("192.0.2.100",)
+
+    housed(scenario)
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["from one to several", "from several to one"])
+def test_no_address_is_without_a_guard_at_any_moment(housed: Callable[..., None], back: bool) -> None:
+    """Also while it goes over from a slot to what shares it out, or back."""
+    fence = WatchedFence()
+    one = plain("carp0", 1, addresses=[VIP4, OTHER])
+    several = (one, plain("carp1", 2, addresses=[VIP4]))
+
+    async def scenario(house: House) -> None:
+        before, after = (several, (one,)) if back else ((one,), several)
+        await house.settle(*before, arpbalance=True)
+        fence.watched = {"192.0.2.100", "192.0.2.101"}
+        fence.unguarded.clear()
+        await house.settle(*after, arpbalance=True)
+        assert len(fence.unguarded) >= 2
+        assert fence.unguarded == [set()] * len(fence.unguarded)
+        assert bool(house.balancer.wanted) is not back
+
+    housed(scenario, fence=fence)
+
+
+def test_what_is_guarded_is_left_alone(housed: Play) -> None:
+    """A reload without a change touches nothing."""
+
+    async def scenario(house: House) -> None:
+        interfaces = (balanced(), plain("carp1", 9, addresses=[OTHER]), plain("carp2", 10, addresses=[OTHER]))
+        await house.settle(*interfaces)
+        house.fence.calls.clear()
+        house.balancer.taken()
+        await house.settle(*interfaces)
+        assert (house.fence.calls, house.balancer.taken()) == ([], [])
+
+    housed(scenario)
+
+
+def test_another_mac_of_the_parent_is_taken_over(housed: Play) -> None:
+    """It is noticed, and answers come from it after the next settling."""
+
+    async def scenario(house: House) -> None:
+        await house.settle(balanced())
+        assert house.hardware.is_current()
+        mac = bytes.fromhex("0200000000ff")
+        house.table.change(ETH0, mac=mac)
+        assert not house.hardware.is_current()
+        await house.settle(balanced())
+        assert house.hardware.is_current()
+        assert [one.reply_mac for one in house.balancer.wanted.values()] == [mac]
+
+    housed(scenario)
+
+
+def test_a_parent_that_comes_back_as_another_one(housed: Play) -> None:
+    """Has everything again, and nothing of the old one is left; the masks are those of the engine."""
+
+    async def scenario(house: House) -> None:
+        await house.settle(balanced(), plain("carp1", 9, addresses=[OTHER]))
+        house.hardware.balancers.set_mask("carp0", 0b11)
+        del house.table.links[ETH0]
+        house.hardware.lose_parent("eth0")
+        assert not house.hardware.is_current()
+        house.table.links[17] = Link(17, "eth0", True, True, MACS[ETH0], "", 0, 0)
+        assert await house.settle(balanced(), plain("carp1", 9, addresses=[OTHER])) == []
+        ((index, found),) = house.balancer.wanted.items()
+        assert (found.parent_ifindex, house.balancer.masks[index]) == (17, 0b11)
+        assert [node.slot for node in found.nodes] == [house.fencing.slot("carp0", vhid) for vhid in (3, 4)]
+        assert (house.socket().index, house.socket().macs) == (17, [multicast_mac(3)])
+        assert house.hardware.is_current()
+
+    housed(scenario)
+
+
+# What cannot be
+
+
+def test_without_bpf_nothing_is_made(housed: Callable[..., None]) -> None:
+    """Neither of what is balanced nor of what is not: the whole is refused, with the reason."""
+
+    async def scenario(house: House) -> None:
+        why = "needs the kernel's BPF, and there is none: switched off by the configuration"
+        problems = await house.settle(balanced(), plain("carp1", 9, addresses=[OTHER]))
+        assert problems == [f"carp0: balancing ip {why}"]
+        assert (house.made, house.hardware.ports) == ({}, {})
+        assert await house.settle(plain("carp1", 9, addresses=[OTHER])) == []
+        assert house.made == {"carp1": virtual_mac(9)}
+
+    housed(scenario, fence=None)
+
+
+def test_a_parent_that_takes_no_programs(housed: Play) -> None:
+    """Balances nothing, which is told with the reason; on others everything is guarded."""
+
+    async def scenario(house: House) -> None:
+        house.fence.refusing = {ETH0}
+        assert await house.settle(plain("carp1", 9)) == []
+        other = plain("carp2", 8, carpdev="eth1")
+        problems = await house.settle(balanced(), other)
+        assert problems == ["carp0 cannot be balanced: interface 2 takes no BPF filter"]
+        assert ("192.0.2.100",) in [addresses for (parent, _), addresses in house.fence.vips.items() if parent == ETH1]
+
+    housed(scenario)
