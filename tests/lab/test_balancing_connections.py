@@ -28,6 +28,8 @@ PORT = 7116
 FEW = 40
 HEARD_WITHIN_MS = 30
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
+_SO_RCVBUFFORCE = 33
+_BUFFER_BYTES = 4 << 20
 
 
 @pytest.fixture
@@ -173,6 +175,7 @@ def listen(port: Port, address: str) -> socket.socket:
     """Open a socket for datagrams to a shared address on a host."""
     one = port.namespace.socket(family_of(address), socket.SOCK_DGRAM)
     one.setblocking(False)
+    one.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
     one.bind((address, PORT))
     return one
 

@@ -16,7 +16,7 @@ from carp.daemon.balancing import Balancers, ParentPort
 from carp.daemon.chronicle import Chronicle
 from carp.daemon.fencing import Fencing
 from carp.daemon.lateness import Lateness
-from carp.linux.bpf.balancer import Balance, NodeCount
+from carp.linux.bpf.balancer import Balance, NodeCount, _check, _checked
 from carp.linux.bpf.fence import FenceUnavailable
 from carp.linux.clock import boottime
 from carp.linux.rtnetlink import Link, LinkAddress
@@ -142,7 +142,7 @@ class FakeDeadlines:
 class FakeBalancer:
     """Writes down what it is told; `wanted` and `masks` are what holds, `counted` what it is to count for each node.
 
-    As the real one it forgets the mask where the nodes are other ones.
+    As the real one it refuses what is no balance, and forgets the mask where the nodes are other ones.
     """
 
     def __init__(self) -> None:
@@ -153,6 +153,8 @@ class FakeBalancer:
 
     def put(self, index: int, balance: Balance) -> None:
         """Make or change a balance."""
+        _checked(index)
+        _check(balance)
         self.calls.append(("put", index))
         former = self.wanted.get(index)
         if former is None or [node.slot for node in former.nodes] != [node.slot for node in balance.nodes]:

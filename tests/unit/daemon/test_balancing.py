@@ -309,7 +309,10 @@ def test_numbers_are_used_again(house: House) -> None:
     assert sorted(house.balancer.wanted) == [0, 1, 2]
     house.settle(first[0], first[2])
     assert sorted(house.balancer.wanted) == [0, 2]
-    house.settle(*first, plain("carp5", 9), plain("carp6", 10))
+    shared = (plain("carp5", 9), plain("carp6", 10))
+    house.settle(first[0], first[2], *shared)
+    assert sorted(house.balancer.wanted) == [0, 1, 2]
+    house.settle(*first, *shared)
     assert sorted(house.balancer.wanted) == [0, 1, 2, 3]
     assert len({one.nodes for one in house.balancer.wanted.values()}) == 4
 

@@ -412,6 +412,27 @@ def test_all_virtual_hosts_are_handed_over(tmp_path: Path) -> None:
     housed(tmp_path, scenario, {})
 
 
+def test_a_share_that_no_peer_takes(tmp_path: Path) -> None:
+    """The hand-over has failed, and this host goes on with it; what was taken is the peer's, until this host preempts."""
+    parameters = carp_interface(nodes=(Node(1, 0), Node(2, 0)), carpdev="eth0")
+
+    async def scenario(house: House) -> None:
+        house.runtime.handle(with_interfaces(parameters))
+        house.runtime.handle(Forced("carp0", State.MASTER))
+        task = house.switch(timeout_s=0.2)
+        await house.demoted("switch carp0")
+        peer = Peer.of(parameters, 1)
+        house.runtime.handle(peer.arrives(peer.advertisement(), boottime()))
+        (problem,) = await refused(task)
+        assert problem.startswith("carp0: no peer took it within 0.2 s, so this host goes on as MASTER; ")
+        interface = house.interface()
+        assert [vhost.state for vhost in interface.vhosts] == [State.BACKUP, State.MASTER]
+        assert (interface.held_back, interface.demote, house.facts()) == (False, 0, {})
+        assert house.handover.describe()["serves"] == ["carp0"]
+
+    housed(tmp_path, scenario, {})
+
+
 def test_a_maintenance_hands_everything_over(tmp_path: Path) -> None:
     """Each peer's time is told; this host stays demoted after it, and says why."""
 

@@ -46,6 +46,11 @@ def test_a_balanced_link_is_made_anew(changed: dict[str, Any]) -> None:
     assert not _same_link(replace(SEVERAL, **changed), SEVERAL)
 
 
+def test_a_mode_with_the_same_mac_is_another_one() -> None:
+    """What came from the parent's MAC comes from the shared one then."""
+    assert not _same_link(replace(SEVERAL, balancing=Balancing.IP_STEALTH), replace(SEVERAL, balancing=Balancing.IP_UNICAST))
+
+
 def test_another_mac_is_another_link() -> None:
     """Also one that no link has, but every host receives."""
     unicast = replace(SEVERAL, balancing=Balancing.IP_UNICAST)

@@ -3,10 +3,13 @@
 import pytest
 
 from carp.protocol.packet import DropReason
-from carp.protocol.values import Family, State
+from carp.protocol.parameters import Balancing, Node
+from carp.protocol.values import NEVER, Family, State
 from carp.testing.bench import Bench
 from carp.testing.clock import START, Rank, VirtualClock, milliseconds, seconds
+from carp.testing.history import History
 from carp.testing.hosts import DUAL_STACK, VIP4, carp_interface
+from carp.testing.kernel import Kernel
 from carp.testing.lan import VirtualLan, Weather
 from carp.testing.packets import WRONG, Peer
 
@@ -192,3 +195,83 @@ class TestLan:
         before = lan.stations["b"].engine.statistics.received[Family.IPV4]
         lan.run_for(seconds(0.2))
         assert lan.stations["b"].engine.statistics.received[Family.IPV4] >= before + 2
+
+
+class TestKernel:
+    """What a station's kernel serves, with two virtual hosts of which each has its own fence."""
+
+    @pytest.fixture
+    def kernel(self):
+        """Have addresses set, both virtual hosts MASTER, and both fences open for a while."""
+        self.clock, self.history = VirtualClock(), History()
+        kernel = Kernel("a", self.clock, self.history)
+        kernel.follow(carp_interface(nodes=(Node(3), Node(7))))
+        kernel.hold("carp0", frozenset((VIP4,)))
+        kernel.set_mask("carp0", 0b11)
+        for vhid in (3, 7):
+            kernel.open_until("carp0", vhid, START + seconds(vhid))
+        assert self.served() == {3, 7}
+        return kernel
+
+    def served(self):
+        return {vhid for vhid in (3, 7) if self.history.servers(vhid, self.clock.now) == {"a"}}
+
+    def answers(self):
+        return self.history.holders(VIP4, self.clock.now) == {"a"}
+
+    def test_each_share_needs_its_bit(self, kernel):
+        """A share is served while its virtual host's bit is in the mask, by rank."""
+        kernel.set_mask("carp0", 0b10)
+        assert self.served() == {7}
+        kernel.set_mask("carp0", 0b11)
+        assert self.served() == {3, 7}
+
+    def test_each_share_ends_with_its_deadline(self, kernel):
+        """A share ends by itself when the deadline of its virtual host has passed, and the history has the moment."""
+        self.clock.run_for(seconds(5))
+        assert self.served() == {7}
+        self.clock.run_for(seconds(5))
+        assert [(one.vhid, one.end - START) for one in self.history.shares] == [(3, seconds(3)), (7, seconds(7))]
+
+    def test_a_later_deadline_keeps_it(self, kernel):
+        """A deadline that is moved on in time leaves no gap."""
+        self.clock.run_for(seconds(2))
+        kernel.open_until("carp0", 3, START + seconds(9))
+        self.clock.run_for(seconds(6))
+        assert [one.end for one in self.history.shares if one.vhid == 3] == [NEVER]
+
+    def test_a_share_that_is_closed(self, kernel):
+        """A deadline that is now closes one share, and no other."""
+        kernel.open_until("carp0", 7, self.clock.now)
+        assert self.served() == {3}
+
+    def test_no_share_without_addresses(self, kernel):
+        """Without addresses nothing is served."""
+        kernel.hold("carp0", frozenset())
+        assert (self.served(), self.answers()) == (set(), False)
+
+    @pytest.mark.parametrize("mode", [Balancing.IP, Balancing.ARP])
+    def test_who_answers(self, kernel, mode):
+        """For an address the leader's share answers, with ARP balancing any."""
+        kernel.follow(carp_interface(nodes=(Node(3), Node(7)), balancing=mode))
+        assert self.answers()
+        kernel.set_mask("carp0", 0b10)
+        assert self.answers() is (mode is Balancing.ARP)
+        kernel.set_mask("carp0", 0)
+        assert not self.answers()
+
+    def test_one_virtual_host_alone(self, kernel):
+        """One that is alone needs no mask: all is its share."""
+        kernel.set_mask("carp0", 0)
+        kernel.follow(carp_interface(vhid=7))
+        assert (self.served(), self.answers()) == ({7}, True)
+
+
+def test_shares_that_two_serve():
+    """The history finds the times in which two stations serve one share, and no others."""
+    history = History()
+    for station, vhid, begin, end in (("a", 1, 0, 10), ("b", 1, 8, 20), ("b", 2, 0, 20), ("a", 1, 20, 30)):
+        history.record_shares(station, frozenset(), frozenset((vhid,)), START + begin)
+        history.record_shares(station, frozenset((vhid,)), frozenset(), START + end)
+    assert [(one.first, one.second, one.duration_ns) for one in history.shared_twice(1)] == [("a", "b", 2)]
+    assert list(history.shared_twice(2)) == []

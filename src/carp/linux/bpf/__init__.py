@@ -1,5 +1,6 @@
-"""The fence: programs in the kernel's traffic control that silence a daemon which is dead, stopped or mute.
+"""The fence: programs in the kernel's traffic control that silence a daemon which is dead, stopped or mute, and balance load.
 
-`carp.bpf.c` is the source of the programs, `carp.bpf.o` what `tools/build_bpf` makes of it; `libbpf` loads it by the system's
-library, `tc` attaches programs to interfaces, `fence` is what the daemon uses.
+`carp.bpf.c` and the headers beside it are the source of the programs, `carp.bpf.o` what `tools/build_bpf` makes of it; `libbpf`
+loads it by the system's library, `tc` attaches programs to interfaces, `fence` and `balancer` are what the daemon uses, and
+`claims` keeps apart what both say about an address.
 """

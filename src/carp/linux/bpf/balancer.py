@@ -1,9 +1,9 @@
 """Balanced addresses: several nodes share them, and the programs on the parent let each host serve the nodes it is MASTER of.
 
 A balance has an index that the caller gives. Its mask says which of its nodes are MASTER here, bit i for node i; a node is open
-while its bit is set and the deadline of its slot lies in the future. `put`, `remove` and `counts` block for some microseconds
-an address or node and belong to one thread, the worker's; `set_mask` and `mask` may be called from any thread at any time: each
-is one aligned store or load of 8 bytes in memory shared with the kernel.
+while its bit is set and the deadline of its slot lies in the future. `put` and `remove` block for some microseconds an address
+or node and belong to one thread, the worker's. `set_mask` and `mask` may be called from any thread at any time: each is one
+aligned store or load of 8 bytes in memory shared with the kernel; and so may `counts`, which asks the kernel node by node.
 """
 
 import struct
