@@ -4,10 +4,11 @@ from collections import Counter
 
 import pytest
 from balancing_hosts import VIP4, VIP6, check_rule, check_told, shared_mac
+from guide_hosts import start
 
 from lab.flows import Flows
 from lab.host import Host
-from lab.sharing import IP, balanced, crossed, is_shared_out, masters, standing, start_sharing
+from lab.sharing import IP, balanced, crossed, is_shared_out, masters, standing, wait_until_shared_out
 from lab.stage import Stage
 from lab.wait import until
 
@@ -17,6 +18,7 @@ COUNT = 32
 STEPS = (1, 0, 7)
 """A second and 7/256 s for each place, so that two hosts never want a node at the same moment."""
 SETTLING_S = 60.0
+AT_ONCE = 4
 FLOWS = 2_000
 
 
@@ -33,7 +35,9 @@ def hosts(stage: Stage) -> list[Host]:
 
 def test_thirty_two_hosts(stage: Stage, hosts: list[Host]) -> None:
     """Each becomes MASTER of the node that it prefers; each flow has one owner; the nodes of three dead ones move."""
-    start_sharing(hosts, SETTLING_S)
+    for first in range(0, COUNT, AT_ONCE):
+        start(hosts[first : first + AT_ONCE])
+    wait_until_shared_out(hosts, SETTLING_S)
     ports = [host.port for host in hosts]
     with Flows(ports, stage.client, [VIP4, VIP6], FLOWS) as flows:
         check_told(flows, shared_mac(IP))

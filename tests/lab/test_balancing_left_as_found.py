@@ -100,5 +100,5 @@ def become(host: Host, carp: Carp, mode: str) -> None:
     """Reload with another carp interface, and wait until it serves."""
     host.configure([carp], **host.global_keys)
     host.reload()
-    host.wait_for(lambda status: status["interfaces"][0]["balancing"] == mode, SLACK_S, f"balancing {mode}")
+    host.wait_for(lambda status: [one["balancing"] for one in status["interfaces"]] == [mode], SLACK_S, f"balancing {mode}")
     host.wait_for_state("MASTER", SLACK_S)

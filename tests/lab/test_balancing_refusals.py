@@ -4,68 +4,82 @@ import subprocess
 
 import pytest
 from balancing_hosts import VIP4, VIP6, flows_to, prepare, prepare_arp
+from guide_hosts import complaint, make_networks, start_empty, type_in
 from test_fence_state import without_libbpf
 
 from lab.host import Host
 from lab.pairs import SLACK_S
 from lab.sharing import ARP, IP, IP_STEALTH, QUICK_STEPS, balanced, start_sharing
 from lab.stage import Stage
-from lab.tables import links, portrait
+from lab.tables import portrait
 from lab.wait import until
 
 pytestmark = pytest.mark.usefixtures("carpd")
 
+WRONG_USE, CANNOT_RUN = 2, 1
 NOTICED_WITHIN_S = 90.0
 """The leader's MASTER asks for its own address once a minute."""
 
 
+def refused(host: Host, *prefix: str) -> subprocess.CompletedProcess[str]:
+    """Run carpd, which is expected to end by itself, and check that the host is as before."""
+    before = portrait(host.namespace)
+    line = prefix or host.arguments()
+    done = subprocess.run(host.namespace.wrap(*line), capture_output=True, text=True, timeout=60)
+    assert before.differences(portrait(host.namespace)) == []
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def into_a_bridge(host: Host) -> None:
+    """Make a host's interface a port of a bridge of its own."""
+    host.namespace.ip("link add br7 type bridge", "link set br7 up", "link set eth0 master br7")
+
+
 @pytest.mark.parametrize("mode", [IP, IP_STEALTH, ARP])
 def test_a_parent_that_is_a_port_of_a_bridge(stage: Stage, mode: str) -> None:
-    """The kernel refuses a macvlan there: the interface is INIT, the log names the parent and why, and nothing is balanced."""
+    """It carries no macvlan: carpd does not start, says which parent and why, and starts when the reason is gone."""
     host = prepare(stage, 2, mode)[0]
-    host.namespace.ip("link add br7 type bridge", "link set br7 up", "link set eth0 master br7")
-    before = portrait(host.namespace)
-    host.start()
-    until(lambda: "eth0" in host.log_text(), SLACK_S, "the log to name the parent")
-    assert {node["state"] for node in host.interface()["nodes"]} == {"INIT"}
-    complaint = next(line for line in host.log_text().splitlines() if "eth0" in line)
-    assert "busy" in complaint.lower() or "bridge" in complaint.lower(), complaint
-    assert "carp0" not in links(host.namespace) or "UP" not in links(host.namespace)["carp0"]["flags"]
-    host.stop()
-    assert before.differences(portrait(host.namespace)) == []
-
-
-def test_it_serves_when_the_parent_has_left_the_bridge(stage: Stage) -> None:
-    """The reason goes and the nodes come up, without a restart."""
-    host = prepare(stage, 2)[0]
-    host.namespace.ip("link add br7 type bridge", "link set br7 up", "link set eth0 master br7")
-    host.start()
-    until(lambda: "eth0" in host.log_text(), SLACK_S, "the log to name the parent")
+    into_a_bridge(host)
+    done = refused(host)
+    assert done.returncode == CANNOT_RUN
+    assert "eth0 carries no macvlan" in done.stderr
+    assert "bridge" in done.stderr
     host.namespace.ip("link set eth0 nomaster")
+    host.start()
     host.wait_for_state("MASTER", 3 * SLACK_S)
+
+
+def test_such_a_parent_is_refused_while_it_runs_too(stage: Stage) -> None:
+    """The line says what is wrong with the parent, and what runs goes on as before."""
+    (network,) = networks = make_networks(stage, eth0="192.168.1")
+    (host,) = start_empty(stage, networks, a=1)
+    host.namespace.ip("link add eth7 type veth peer name eth8", "link set eth7 up", "addr add 192.168.7.1/24 dev eth7")
+    type_in(host, f"ifconfig carp0 {network.address(10)}/24 balancing ip carpnodes 1:0,2:100 pass secret")
+    host.wait_for_state("MASTER", 3 * SLACK_S)
+    before = host.interface()["nodes"][0]["transitions"]
+    host.namespace.ip("link add br7 type bridge", "link set br7 up", "link set eth7 master br7")
+    said = complaint(host, "ifconfig carp1 192.168.7.10/24 carpdev eth7 balancing ip carpnodes 3:0,4:100 pass secret")
+    assert "eth7 carries no macvlan" in said
+    assert [one["name"] for one in host.status()["interfaces"]] == ["carp0"]
+    assert host.interface()["nodes"][0]["transitions"] == before
 
 
 def test_balancing_without_the_fence(stage: Stage) -> None:
     """`fence = "off"` is refused with the reason, before anything is touched."""
-    host = prepare(stage, 2, fence="off")[0]
-    before = portrait(host.namespace)
-    host.start(wait=False)
-    assert host.wait_for_end() == 2
-    assert "fence" in host.log_text()
-    assert "carp0" in host.log_text()
-    assert before.differences(portrait(host.namespace)) == []
+    done = refused(prepare(stage, 2, fence="off")[0])
+    assert done.returncode == WRONG_USE
+    assert "fence" in done.stderr
+    assert "carp0" in done.stderr
 
 
 def test_balancing_without_libbpf(stage: Stage) -> None:
     """What needs the kernel's BPF and does not find it refuses to start, names what is balanced and what is missing."""
     host = prepare(stage, 2)[0]
-    before = portrait(host.namespace)
-    done = subprocess.run(host.namespace.wrap(*without_libbpf(host)), capture_output=True, text=True, timeout=20)
-    assert done.returncode != 0
+    done = refused(host, *without_libbpf(host))
+    assert done.returncode == CANNOT_RUN
     assert "carp0: balancing ip" in done.stderr
     assert "libbpf 1.1 or newer" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert before.differences(portrait(host.namespace)) == []
 
 
 @pytest.mark.timeout(240)

@@ -82,6 +82,9 @@ class Execution:
                 case Probe():
                     pending.extend(self._probe(action))
                 case Take():
+                    # An interface that is made anew releases first.
+                    if action.interface in released:
+                        released.remove(action.interface)
                     self._ownership.take(action.interface, action.addresses)
                 case Release():
                     released.append(action.interface)

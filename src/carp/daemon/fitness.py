@@ -8,7 +8,7 @@ from ..config.load import Configuration
 from ..linux.links import LinkTable
 from ..linux.rtnetlink import CARP_ADDRESS_PROTOCOL, Link
 from ..protocol.parameters import InterfaceParameters
-from ..protocol.values import InterfaceAddress
+from ..protocol.values import InterfaceAddress, mac_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,8 @@ def _problems(parameters: InterfaceParameters, before: InterfaceParameters | Non
         yield f"{name}.carpdev: there is no interface {carpdev} on this host; it has {', '.join(sorted(host.by_name))}"
     if parent is not None and moved and not any(parent.mac):
         yield f"{name}.carpdev: {carpdev} is no Ethernet interface: CARP needs one that has a MAC address"
+    if parent is not None and parameters.is_balanced and parameters.mac == parent.mac:
+        yield f"{name}.lladdr: {mac_text(parent.mac)} is the MAC of {carpdev}: the hosts that share the load need one of their own"
     if name in host.by_name and parameters.mac is not None:
         yield _taken(name)
     if parent is not None and parameters.mac is not None and (moved or before is None or before.mac != parameters.mac):

@@ -182,7 +182,7 @@ class Runtime:
 
         def resolved(one: InterfaceParameters) -> InterfaceParameters:
             link = self._table.by_name(one.carpdev)
-            is_parents = link is not None and one.lladdr == link.mac
+            is_parents = link is not None and one.lladdr == link.mac and not one.is_balanced
             return replace(one, lladdr=LinkAddress.PARENT) if is_parents else one
 
         return replace(host, interfaces=tuple(map(resolved, host.interfaces)))
@@ -359,8 +359,5 @@ def _parents_of(configuration: Configuration) -> Iterable[str]:
 
 def _same_link(one: InterfaceParameters, other: InterfaceParameters) -> bool:
     """Tell whether a change from one to the other can keep the link."""
-    return (
-        (one.carpdev, one.lladdr, one.balancing) == (other.carpdev, other.lladdr, other.balancing)
-        and (one.mac, one.received_macs) == (other.mac, other.received_macs)
-        and [node.vhid for node in one.nodes] == [node.vhid for node in other.nodes]
-    )
+    same_macs = (one.carpdev, one.lladdr, one.balancing) == (other.carpdev, other.lladdr, other.balancing)
+    return same_macs and [node.vhid for node in one.nodes] == [node.vhid for node in other.nodes]

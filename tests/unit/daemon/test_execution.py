@@ -164,6 +164,12 @@ def test_the_order_is_that_of_the_engine(house: House) -> None:
     assert house.words(*actions) == ["close", "mask", "take", "advertise", "open", "announce", "release"]
 
 
+def test_what_is_taken_again_is_not_released(house: House) -> None:
+    """A carp interface that is made anew in one go keeps its addresses."""
+    done = house.carry_out(Release("carp0"), Release("carp1"), Take("carp0", (VIP4,)))
+    assert done == [("take", "carp0", (VIP4,)), ("release", ["carp1"])]
+
+
 def test_links_are_torn_down_last(house: House) -> None:
     """All at once, when everybody has bowed out."""
     farewell = replace(SEND, holds_ns=0)

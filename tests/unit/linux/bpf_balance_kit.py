@@ -24,7 +24,7 @@ INDEX = 7
 PLAIN_SLOT = 200
 FIRST_SLOT = 100
 VIP4, VIP6 = "192.0.2.100", "2001:db8::100"
-PLAIN4 = "192.0.2.55"
+PLAIN4, PLAIN6 = "192.0.2.55", "2001:db8::55"
 CLIENT4, CLIENT6 = "192.0.2.9", "2001:db8::9"
 AWAY4, AWAY6 = "198.51.100.77", "2001:db8:9::77"
 CLIENT_MAC = bytes.fromhex("020000000009")
@@ -207,9 +207,9 @@ def addresses(*texts: str) -> tuple[Address, ...]:
 
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[Fence]:
-    """A fence with a plain virtual address beside the balanced ones, loaded once for all tests of a module."""
+    """A fence with plain virtual addresses beside the balanced ones, loaded once for all tests of a module."""
     fence = Fence.load()
-    fence.set_vips(LOOPBACK, PLAIN_SLOT, [ip_address(PLAIN4)])
+    fence.set_vips(LOOPBACK, PLAIN_SLOT, [ip_address(PLAIN4), ip_address(PLAIN6)])
     yield fence
     fence.close()
 

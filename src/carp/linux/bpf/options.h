@@ -25,7 +25,10 @@ struct option {
 
 enum found { ABSENT, PRESENT, BROKEN };
 
-/* Finds the link-layer address among options that reach from `at` to `end`. More than MOST_OPTIONS are as good as broken. */
+/*
+ * Finds the link-layer address among options that reach from `at` to `end`. More than MOST_OPTIONS are as good as broken, and so
+ * is one without length, behind which one never gets.
+ */
 static __noinline int find_option(struct __sk_buff *skb, int at, int end, int type, struct mac *mac)
 {
 	struct option option;
@@ -34,7 +37,7 @@ static __noinline int find_option(struct __sk_buff *skb, int at, int end, int ty
 	for (number = 0; number < MOST_OPTIONS; number++) {
 		if (at >= end)
 			return ABSENT;
-		if (at + (int)sizeof(option) > end || bpf_skb_load_bytes(skb, at, &option, sizeof(option)) || !option.length)
+		if (at + (int)sizeof(option) > end || bpf_skb_load_bytes(skb, at, &option, sizeof(option)))
 			return BROKEN;
 		if (option.type == type) {
 			*mac = option.mac;
