@@ -83,13 +83,6 @@ def type_in(host: Host, text: str) -> str:
     return "".join(printed)
 
 
-def complaint(host: Host, line: str) -> str:
-    """Type a line that is refused; return what is said about it."""
-    done = carp(host, line)
-    assert (done.returncode, done.stdout) == (1, ""), line
-    return done.stderr
-
-
 @dataclass(frozen=True)
 class Shared:
     """An address that a guide shares, by its carp interface, in one of its networks, with a client there."""

@@ -60,7 +60,7 @@ ifconfig carp0 inet6 172.16.0.204                   | inet6: 172.16.0.204| an IP
 ifconfig carp0 2001:db8::100 netmask 255.255.255.0  | netmask            | prefixlen
 ifconfig carp0 224.0.0.5                            | 224.0.0.5          | not unspecified, loopback, multicast
 ifconfig carp0 172.16.0.205                         | carp0.addresses    | carp20 has balancing ip
-ifconfig carp0 172.16.0.1                           | 172.16.0.1         | this host's own address on em0
+ifconfig carp0 172.16.240.1                         | 172.16.240.1       | this host's own address on em1
 ifconfig carp0 172.16.0.204 delete                  | delete             | one of its addresses: 172.16.0.202/24
 ifconfig carp0 delete                               | delete             | needs an address
 ifconfig carp3 vhid 3 203.0.113.1                   | carpdev            | name the parent

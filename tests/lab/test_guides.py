@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from guide_hosts import BootedHost, Network, Shared, complaint, make_networks, put, share, start, start_empty, type_in
+from guide_hosts import BootedHost, Network, Shared, make_networks, put, share, start, start_empty, type_in
 
 from lab.figures import Pair
 from lab.host import Host
@@ -293,16 +293,21 @@ ifconfig carp1 172.16.240.202/24 vhid 2 pass password2 advbase 1 advskew 100"""
         assert preempt == ["net.inet.carp.preempt=1\n", "net.inet.carp.preempt=0\n"]
 
 
-class TestNotYet:
-    """What the guides show and carpd refuses so far, with one sentence; nothing is changed."""
+class TestPhysicalAddress:
+    """The guide to the firewalls: a host's own address is that of the group."""
 
-    @pytest.fixture
-    def donald(self, stage: Stage) -> Host:
-        """Start a host of the guide's active/active pair."""
-        return start_empty(stage, make_networks(stage, rl0="172.16.240", rl1="172.16.250"), donald=100)[0]
+    PAIR = Pair(1, 0, 100)
 
-    def test_a_physical_address_as_the_shared_one(self, donald: Host) -> None:
-        """A host's own address is named, and another one asked for."""
-        line = "ifconfig carp0 vhid 1 172.16.240.100/24"
-        assert "172.16.240.100 is this host's own address on rl0" in complaint(donald, line)
-        assert donald.status()["interfaces"] == []
+    def test_it_goes_on_without_its_host(self, stage: Stage) -> None:
+        """The other host serves it when the first one is cut off."""
+        networks = make_networks(stage, rl0="172.16.240")
+        donald, daisy = start_empty(stage, networks, donald=100, daisy=101)
+        client = networks[0].lan.attach("client", [f"{networks[0].address(9)}/24"]).namespace
+        for host, skew in ((donald, 0), (daisy, 100)):
+            type_in(host, f"ifconfig carp0 vhid 1 advskew {skew} 172.16.240.100/24 pass password1")
+        wait_settled(self.PAIR, donald, daisy)
+        assert ping(client, "172.16.240.100", count=PACKETS) == PACKETS
+        stage.lan.ports["donald"].block()
+        daisy.wait_for_state("MASTER", patience_s(self.PAIR))
+        until(lambda: ping(client, "172.16.240.100", count=1) == 1, SLACK_S, "an answer")
+        assert neighbours(client)["172.16.240.100"].mac == virtual_mac(1)

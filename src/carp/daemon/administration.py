@@ -22,7 +22,7 @@ from ..protocol.values import State
 from .chronicle import logger
 from .demoting import CARP_GROUP, Demoting
 from .event_stream import Publish
-from .fitness import Stock, host_problems
+from .fitness import Stock, host_problems, host_warnings
 from .refusals import ChangeRefusedError
 from .runtime import Runtime
 
@@ -214,7 +214,8 @@ class Administration:
 
         def job() -> tuple[list[str], Outcome]:
             known = set(old.warnings)
-            warnings = [warning for warning in new.warnings if warning not in known]
+            known.update(host_warnings(old, stock))
+            warnings = [one for one in (*new.warnings, *host_warnings(new, stock)) if one not in known]
             outcome = Outcome(differences(old, new), warnings + order_warnings(old, new, masters))
             return host_problems(new, stock, old) + self._runtime.hardware.balancers.problems(new.host), outcome
 

@@ -68,7 +68,7 @@ class Execution:
         """Give the engine an event, do everything that it asks for, and what follows from that."""
         self._ran_at = boottime()
         pending = deque(self._engine.handle(event, self._ran_at))
-        released = []
+        released: list[str] = []
         while pending:
             action = pending.popleft()
             match action:
@@ -83,8 +83,7 @@ class Execution:
                     pending.extend(self._probe(action))
                 case Take():
                     # An interface that is made anew releases first.
-                    if action.interface in released:
-                        released.remove(action.interface)
+                    released = [name for name in released if name != action.interface]
                     self._ownership.take(action.interface, action.addresses)
                 case Release():
                     released.append(action.interface)

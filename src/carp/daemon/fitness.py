@@ -48,6 +48,17 @@ def host_problems(wanted: Configuration, stock: Stock, running: Configuration | 
     return problems
 
 
+def host_warnings(wanted: Configuration, stock: Stock) -> list[str]:
+    """List what an administrator should know of a configuration on this host, as sentences."""
+    host = _Index(stock)
+    return [
+        f"{one.name}.addresses: {address.ip} is {one.carpdev}'s own address: only a MASTER can use it, for its own traffic too"
+        for one in wanted.host.interfaces
+        for address in one.addresses
+        if one.carpdev in host.owners.get(address.ip, ())
+    ]
+
+
 class _Index:
     """A stock, to look things up in."""
 
@@ -70,16 +81,19 @@ def _problems(parameters: InterfaceParameters, before: InterfaceParameters | Non
     if parent is not None and moved and not any(parent.mac):
         yield f"{name}.carpdev: {carpdev} is no Ethernet interface: CARP needs one that has a MAC address"
     if parent is not None and parameters.is_balanced and parameters.mac == parent.mac:
-        yield f"{name}.lladdr: {mac_text(parent.mac)} is the MAC of {carpdev}: the hosts that share the load need one of their own"
+        yield f"{name}.lladdr: {mac_text(parent.mac)} is the MAC of {carpdev}: another one, which all hosts of the group have"
     if name in host.by_name and parameters.mac is not None:
         yield _taken(name)
     if parent is not None and parameters.mac is not None and (moved or before is None or before.mac != parameters.mac):
         for holder in _others(host.on_parent.get((parent.index, parameters.mac), ()), name):
             yield f"{name}: vhid {parameters.leader.vhid} on {carpdev} is held by {holder} already, of another daemon"
-    known = set() if before is None else {address.ip for address in before.addresses}
+    as_before = before is not None and before.is_balanced == parameters.is_balanced
+    known = {address.ip for address in before.addresses} if before is not None and as_before else set()
     for address in parameters.addresses:
         for holder in () if address.ip in known else host.owners.get(address.ip, ()):
-            yield f"{name}.addresses: {address.ip} is this host's own address on {holder}: share another one"
+            if holder != carpdev or parameters.is_balanced:
+                allowed = f"share another one{'' if parameters.is_balanced else ', or one of its carpdev'}"
+                yield f"{name}.addresses: {address.ip} is this host's own address on {holder}: {allowed}"
 
 
 def _taken(name: str) -> str:

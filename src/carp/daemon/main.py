@@ -33,7 +33,7 @@ from .chronicle import Chronicle, logger
 from .control import Control, SocketInUseError
 from .event_stream import Events
 from .fencing import Fencing, remove_left_filters
-from .fitness import Stock, host_problems
+from .fitness import Stock, host_problems, host_warnings
 from .handover import HandOver
 from .pacing import Turns
 from .refusals import ChangeRefusedError
@@ -136,12 +136,13 @@ def _run_locked(arguments: argparse.Namespace, configuration: Configuration, jou
     netlink = Netlink()
     table = LinkTable()
     table.load(netlink)
-    problems = host_problems(configuration, Stock.take(table, journal.link_group))
+    stock = Stock.take(table, journal.link_group)
+    problems = host_problems(configuration, stock)
     if problems:
         for problem in problems:
             logger.error("%s", problem)
         return WRONG
-    for warning in (*configuration.warnings, *sysctl.host_warnings()):
+    for warning in (*configuration.warnings, *host_warnings(configuration, stock), *sysctl.host_warnings()):
         logger.warning("warning: %s", warning)
     leftovers = journal.left_by_a_crash()
     if leftovers is not None:

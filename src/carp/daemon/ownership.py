@@ -54,6 +54,10 @@ class Ownership:
         if link is None:
             self._report(TakeFailed(name, f"{name} does not exist on this host"))
             return
+        if link.is_parent:
+            # Those that the parent has anyway stay whose they are.
+            own = self._table.own_addresses(link.index)
+            addresses = [address for address in addresses if address.ip not in own]
         flags = address_flags(self._table, link, addresses)
         routes = prefix_routes(self._table, link, addresses)
 

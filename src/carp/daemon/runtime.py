@@ -175,7 +175,13 @@ class Runtime:
     def live_addresses(self, name: str) -> list[str]:
         """List the addresses of a carp interface that are set on this host now."""
         link = self.ownership.links.get(name)
-        return [] if link is None else sorted(str(address) for address in link.live.copy())
+        if link is None:
+            return []
+        live = link.live.copy()
+        if link.is_parent:
+            own = self._table.own_addresses(link.index)
+            live.update(address for address in self.ownership.wanted(name) if address.ip in own)
+        return sorted(map(str, live))
 
     def _resolved(self, host: HostParameters) -> HostParameters:
         """Take a MAC that is spelled out and the parent's own for what it is: no link of its own can have it."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ..protocol.values import Family, InterfaceAddress
+from ..protocol.values import Address, Family, InterfaceAddress
 from .netlink import Netlink
 from .rtnetlink import (
     CARP_ADDRESS_PROTOCOL,
@@ -103,6 +103,10 @@ class LinkTable:
             for entry in self.addresses(index)
             if entry.protocol != CARP_ADDRESS_PROTOCOL and not entry.flags & IFA_F_DADFAILED
         ]
+
+    def own_addresses(self, index: int) -> frozenset[Address]:
+        """Return the addresses of a link that somebody else has set, and that are not carpd's to delete."""
+        return frozenset(entry.address.ip for entry in self.addresses(index) if entry.protocol != CARP_ADDRESS_PROTOCOL)
 
     def has_on_link(self, address: InterfaceAddress, except_index: int | None) -> bool:
         """Tell whether another link already has the address's prefix on-link, through an address of its own."""

@@ -134,7 +134,7 @@ def test_an_interface_grows_line_by_line() -> None:
         (Change("carp0", create=True), "carp0: create: it exists already"),
         (Change("carp9", destroy=True), "carp9: destroy: there is no such carp interface"),
         (Change("carp0", set={"carpdev": "eth9"}), "carp0.carpdev: there is no interface eth9 on this host; it has eth0, "),
-        (Change("carp0", add_addresses=adding("192.0.2.1")), "carp0.addresses: 192.0.2.1 is this host's own address on eth0"),
+        (Change("carp0", add_addresses=adding("198.51.100.1")), "carp0.addresses: 198.51.100.1 is this host's own address on "),
         (Change("carp0", state="up"), 'carp0: state: "up" is not allowed: one of init, backup, master'),
         (Change("carp3", set={"pass": "x"}, state="master"), "carp3: state master: carp3 has no vhid yet"),
         (Change("eth0", create=True), '"eth0" is not the name of a carp interface'),

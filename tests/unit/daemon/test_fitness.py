@@ -56,11 +56,16 @@ def test_a_vhid_that_another_daemon_holds() -> None:
 
 
 def test_the_hosts_own_address_cannot_be_shared() -> None:
-    """On whichever link it is; what carpd set itself does not count."""
+    """Of another link than the parent, and no balanced one; what carpd set itself does not count."""
     table: Any = Table()
     assert problems(stock(), carp0={**CARP0, "addresses": ["198.51.100.1/24"]}) == [
-        "carp0.addresses: 198.51.100.1 is this host's own address on eth1: share another one"
+        "carp0.addresses: 198.51.100.1 is this host's own address on eth1: share another one, or one of its carpdev"
     ]
+    own = {**CARP0, "addresses": ["192.0.2.1/24"]}
+    assert problems(stock(), carp0=own) == []
+    balanced = {key: value for key, value in own.items() if key != "vhid"} | {"carpnodes": ["1:0", "2:0"]}
+    refused = ["carp0.addresses: 192.0.2.1 is this host's own address on eth0: share another one"]
+    assert problems(stock(), carp0=balanced) == problems(stock(), {"carp0": own}, carp0=balanced) == refused
     table.addresses = lambda index: [LinkAddress(index, address("192.0.2.100/24"), 0, CARP_ADDRESS_PROTOCOL)]
     assert problems(Stock.take(table, LINK_GROUP), carp0=CARP0) == []
 

@@ -119,7 +119,9 @@ def test_neighbour_discovery_is_for_every_host(balanced: Balanced, kind: int, to
 def test_what_a_gateway_forwards_is_split_too(balanced: Balanced, source: str, destination: str) -> None:
     """By the shared MAC come packets to anywhere; those to another MAC and another address are nobody's share."""
     balanced.put(count=NODES)
-    assert balanced.deciders(IN, packet(source, destination)) == {node_for(source, destination, NODES)}
+    for tags in ((), PRIORITY_TAG):
+        frame = packet(source, destination, tags=tags)
+        assert balanced.deciders(IN, frame) == {node_for(source, destination, NODES)}
     assert balanced.open().verdict(IN, packet(source, destination, PARENT_MAC)) == PASS
 
 

@@ -202,6 +202,28 @@ def test_changing_again_and_again_changes_every_time(balanced: Balanced) -> None
         assert balanced.run(IN, arp_frame(bytes.fromhex("020000000009"), CLIENT4, VIP4)).packet[6:12] == macs[1]
 
 
+@pytest.mark.parametrize("other_nodes", [False, True], ids=["same nodes", "other nodes"])
+def test_packets_follow_the_former_balance_until_the_new_one_is_there(
+    balanced: Balanced, monkeypatch: pytest.MonkeyPatch, other_nodes: bool
+) -> None:
+    """Half of a change is never in force: they are answered as before, or, where the nodes change, not at all."""
+    balanced.put(Decision.FIRST).open(0)
+    question = arp_frame(bytes.fromhex("020000000009"), CLIENT4, VIP4)
+    balances, answered = balanced.balancer._balances_map, []
+    write = balances.update
+
+    def spy(key: bytes, value: bytes) -> None:
+        write(key, value)
+        done = balanced.run(IN, question)
+        answered.append(done.packet[6:12] if done.verdict == REDIRECT else None)
+
+    monkeypatch.setattr(balances, "update", spy)
+    new = (node(FIRST_SLOT + other_nodes, mac=PARENT_MAC), *balanced.balance.nodes[1:])
+    balanced.balancer.put(INDEX, replace(balanced.balance, nodes=new))
+    assert answered == [None if other_nodes else node_mac(0)]
+    assert balanced.open(0).run(IN, question).packet[6:12] == PARENT_MAC
+
+
 def test_removing_leaves_nothing(balanced: Balanced) -> None:
     """Addresses, MACs, mask and counters are gone; again is no error."""
     balanced.put().all_but()
