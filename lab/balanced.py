@@ -305,8 +305,8 @@ class ActiveActive(Balanced):
         ]
 
     def events(self) -> list[Event]:
-        """Cut one, and plug it in again."""
-        return [cut("donald"), plug("donald")]
+        """Kill one daemon, which cuts its host off on both sides, and start it again."""
+        return [kill("donald"), restart("donald")]
 
     def _on(self, lan: Lan, label: str, interface: str, address: str) -> Port:
         known = self.stage.lan.ports.get(label)

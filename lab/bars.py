@@ -14,10 +14,10 @@ from .shares import ShareResult
 from .show import VERDICT_COLOURS, is_fancy
 
 HEADINGS = (
-    "scene", "event", "family", "shares before", "shares after", "takeover ms", "bound ms",
-    "its longest pause ms", "others' ms", "by two", "by none", "",
+    "event", "address", "% before", "% after", "takeover ms", "bound ms",
+    "its pause ms", "others' pause", "by two", "by none", "",
 )  # fmt: skip
-_LEFT = 5
+_LEFT = 4
 _WIDTH = 40
 _COLOURS = ("green", "blue", "yellow", "magenta", "cyan", "red")
 _FULL, _EMPTY = "█", "·"
@@ -57,15 +57,14 @@ def bar(share: float, width: int = _WIDTH) -> str:
 
 def shares_text(shares: Mapping[str, float]) -> str:
     """Return the shares of hosts in one cell of the table."""
-    return " ".join(f"{label} {percent(share)}" for label, share in shares.items()) or "none"
+    return " ".join(f"{label} {100 * share:.0f}" for label, share in shares.items()) or "none"
 
 
 def row(result: ShareResult) -> tuple[str, ...]:
     """Return the cells of a result, in the order of the headings."""
     return (
-        result.scene,
-        result.event,
-        result.family,
+        f"{result.scene}: {result.event}",
+        result.address,
         shares_text(result.before),
         shares_text(result.after),
         "none" if result.takeover_ns is None else f"{result.takeover_ns / 1e6:.1f}",

@@ -66,7 +66,9 @@ class Sharing:
             router=False,
         )
         self.fence.balancer.put(INDEX, self.balance)
-        self.extend()
+        self._has_macvlans = plan.has_macvlans
+        if not plan.has_macvlans:
+            self.extend()
         for key, value in sysctl.PARENT_SETTINGS.items():
             self.namespace.sysctl(key.format(name=port.interface), value)
         if plan.has_macvlans:
@@ -92,8 +94,11 @@ class Sharing:
             self.fence.deadlines.extend(node.slot, in_ns(duration_ns))
 
     def open(self, *nodes: int) -> None:
-        """Be MASTER of exactly these."""
+        """Be MASTER of exactly these; no other macvlan says anything: the switch would learn its MAC here."""
         self.fence.balancer.set_mask(INDEX, sum(1 << node for node in nodes))
+        if self._has_macvlans:
+            for rank, node in enumerate(self.balance.nodes):
+                self.fence.deadlines.extend(node.slot, in_ns(600 * SECOND_NS if rank in nodes else 0))
 
     def kept(self) -> int:
         """Count the packets that were kept."""

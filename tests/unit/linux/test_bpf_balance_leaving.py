@@ -33,6 +33,8 @@ from bpf_balance_kit import (
     peer_of,
 )
 
+from carp.linux.bpf.balancer import Decision
+
 __all__ = ["balanced", "loaded"]
 
 NODES = 5
@@ -133,6 +135,18 @@ def test_an_arp_request_gives_the_shared_mac(balanced: Balanced, tags: tuple[tup
     assert balanced.open().verdict(OUT, frame) == DROP
     done = balanced.open(4).run(OUT, frame)
     assert (done.verdict, done.packet) == (PASS, leaving_arp(SHARED_MAC, 1, tags=tags))
+
+
+def test_an_arp_request_gives_the_mac_of_an_open_node(balanced: Balanced) -> None:
+    """Where each node has a MAC of its own and no macvlan has it; the first one that is open here."""
+    balanced.put(Decision.ASKER_MAC, NODES, delivers=True)
+    frame = leaving_arp(PARENT_MAC, 1)
+    assert balanced.open().verdict(OUT, frame) == DROP
+    done = balanced.open(2, 4).run(OUT, frame)
+    assert (done.verdict, done.packet) == (PASS, leaving_arp(balanced.balance.nodes[2].mac, 1))
+    assert balanced.verdict(OUT, leaving_arp(PARENT_MAC, 2)) == DROP
+    balanced.put(Decision.ASKER_MAC, NODES, delivers=False).open(2)
+    assert balanced.verdict(OUT, frame) == DROP
 
 
 def test_an_arp_reply_is_the_leaders_with_the_shared_mac(balanced: Balanced) -> None:

@@ -55,24 +55,26 @@ static __noinline int leave_ipv6(struct __sk_buff *skb, const struct frame *fram
 
 /*
  * ARP with a balanced address as its sender. A kernel whose parent has no address of its own asks from the shared one, but with
- * the parent's MAC address, which nobody shall learn.
+ * the parent's MAC address, which nobody shall learn. Where macvlans have the nodes' MAC addresses, it asks through those.
  */
 static __noinline int leave_arp(struct __sk_buff *skb, const struct frame *frame, int packet, __u32 place)
 {
 	struct balance *balance = balance_at(place);
 	__u64 now = bpf_ktime_get_boot_ns();
-	struct mac shared;
+	struct mac told;
+	int node;
 
 	if (!balance)
 		return TC_ACT_SHOT;
-	if (balance->decision != PACKETS || frame->arp.operation != bpf_htons(ARP_REQUEST))
-		return pass_if(is_ours(balance, &frame->arp.sender_mac, now));
-	if (!is_any_open(balance, now))
-		return TC_ACT_SHOT;
-	shared = balance->shared_mac;
-	if (is_same_mac(&frame->arp.sender_mac, &shared))
+	if (is_ours(balance, &frame->arp.sender_mac, now))
 		return TC_ACT_UNSPEC;
-	return pass_if(!bpf_skb_store_bytes(skb, packet + offsetof(struct arp, sender_mac), &shared, sizeof(shared), 0));
+	if (frame->arp.operation != bpf_htons(ARP_REQUEST) || (balance->decision != PACKETS && !balance->delivers))
+		return TC_ACT_SHOT;
+	node = first_open(balance, now);
+	if (node >= NODES)
+		return TC_ACT_SHOT;
+	told = *answer_mac(balance, node);
+	return pass_if(!bpf_skb_store_bytes(skb, packet + offsetof(struct arp, sender_mac), &told, sizeof(told), 0));
 }
 
 /* A neighbour advertisement for a balanced address. */

@@ -73,18 +73,24 @@ static __always_inline bool is_node_open(const struct balance *balance, __u32 no
 }
 
 /* Functions with loops are not static: the verifier goes through such a one once, and not at every call. */
-__noinline int is_any_open(const struct balance *balance, __u64 now)
+/* The first open node, NODES if there is none. */
+__noinline int first_open(const struct balance *balance, __u64 now)
 {
 	__u32 node, mask;
 
 	if (!balance)
-		return false;
+		return NODES;
 	mask = mask_of(balance);
 	for (node = 0; node < NODES; node++) {
 		if (mask >> node & 1 && is_before_deadline(node_at(balance, node)->slot, now))
-			return true;
+			return node;
 	}
-	return false;
+	return NODES;
+}
+
+static __always_inline bool is_any_open(const struct balance *balance, __u64 now)
+{
+	return first_open(balance, now) < NODES;
 }
 
 /* Tells whether a MAC address speaks for the addresses of a balance from here: the shared one, or that of an open node. */
