@@ -13,6 +13,7 @@ from lab.flows import Flows, Told
 from lab.host import Host
 from lab.lan import Port
 from lab.pairs import SLACK_S, virtual_mac
+from lab.ping import echo
 from lab.sharing import masters, wait_until_shared_out
 from lab.stage import Stage
 from lab.stations import wanted_nodes
@@ -94,6 +95,33 @@ carp0: flags=8843<UP,BROADCAST,RUNNING,SIMPLEX,MULTICAST> mtu 1500
         assert type_in(donald, self.DONALD) == "net.inet.carp.preempt: 0 -> 1\n"
         assert type_in(daisy, self.DAISY) == "net.inet.carp.preempt: 0 -> 1\n"
         self.check(donald, daisy, networks)
+
+    def test_the_firewalls_forward_each_packet_once(self, stage: Stage, networks: list[Network]) -> None:
+        """What passes from the DMZ to the Internet is forwarded by one host, and its answer by the same one; both have work."""
+        donald, daisy = start_empty(stage, networks, donald=100, daisy=101)
+        for host, lines in ((donald, self.DONALD), (daisy, self.DAISY)):
+            type_in(host, lines)
+        wait_until_shared_out([donald, daisy], PATIENCE_S)
+        dmz, internet = networks
+        inside, outside = client_on(dmz), client_on(internet)
+        sources = [dmz.address(number) for number in range(20, 40)]
+        inside.namespace.ip(*(f"addr add {source}/24 dev eth0" for source in sources))
+        for client, gateway in ((inside, dmz), (outside, internet)):
+            client.namespace.ip(f"route add default via {gateway.address(102)}")
+        for source in sources:
+            answers = echo(inside.namespace, internet.address(9), count=2, source=source, linger_s=0.01)
+            assert answers == {0: 1, 1: 1}, source
+        kept = {
+            host.label: [
+                node["balance"]["kept_packets"] for name in ("carp0", "carp1") for node in host.interface(name)["nodes"]
+            ]
+            for host in (donald, daisy)
+        }
+        # As many answers as requests passed each host: the rule is the same in both directions.
+        assert kept["donald"][0] >= len(sources)
+        assert kept["donald"][0] == kept["donald"][2]
+        assert kept["daisy"][1] >= len(sources)
+        assert kept["daisy"][1] == kept["daisy"][3]
 
     @pytest.fixture
     def booted(self, stage: Stage, networks: list[Network]) -> Iterator[list[Host]]:
