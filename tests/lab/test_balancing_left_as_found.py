@@ -3,13 +3,14 @@
 import contextlib
 
 import pytest
-from balancing_hosts import prepare, prepare_arp
+from balancing_hosts import VIP4, VIP6, prepare, prepare_arp, shared_mac
 
 from lab.host import Carp, Host
-from lab.pairs import SLACK_S
+from lab.pairs import SLACK_S, virtual_mac
+from lab.ping import ping
 from lab.sharing import ARP, IP, IP_STEALTH, IP_UNICAST, start_sharing
 from lab.stage import Stage
-from lab.tables import Portrait, portrait, socket_groups
+from lab.tables import Portrait, neighbours, portrait, socket_groups
 from lab.wait import until
 
 pytestmark = pytest.mark.usefixtures("carpd")
@@ -85,15 +86,26 @@ def test_routes_of_a_subnet_that_the_parent_has_not(stage: Stage) -> None:
 
 
 def test_from_one_mode_to_another_by_reload(stage: Stage) -> None:
-    """A reload that changes the mode, or ends balancing, leaves nothing of the former one."""
+    """A reload that changes the mode, or ends balancing, serves in the new way and leaves nothing of the former one."""
     a = prepare(stage, 2)[0]
     before = portrait(a.namespace)
     start_sharing([a])
     for mode in (IP_STEALTH, IP_UNICAST, ARP):
         become(a, a.carps[0].but(extra={**a.carps[0].extra, "balancing": mode}), mode)
+        assert served_at(stage) & {shared_mac(mode), virtual_mac(2)}
     become(a, Carp(advbase=0, advskew=40), "none")
+    assert served_at(stage) == {virtual_mac(1)}
     a.stop()
     check_as_found(a, before)
+
+
+def served_at(stage: Stage) -> set[str | None]:
+    """Return the MACs at which a client that knows nothing finds the usual addresses, which answer every ping."""
+    client = stage.client.namespace
+    client.ip("neigh flush dev eth0")
+    assert [ping(client, address, count=10) for address in (VIP4, VIP6)] == [10, 10]
+    known = neighbours(client)
+    return {known[address].mac for address in (VIP4, VIP6)}
 
 
 def become(host: Host, carp: Carp, mode: str) -> None:
