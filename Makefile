@@ -7,8 +7,11 @@ WORKERS ?= 2
 LAB_WORKERS ?= 3
 LAB_ARGS ?=
 SOAK_ARGS ?=
+QUICK ?=
+STABLE ?=
+BENCH_ARGS ?=
 
-.PHONY: setup lab test lint unit lab-test soak docs lock clean
+.PHONY: setup lab test lint unit lab-test soak bench docs lock clean
 
 setup: .venv/.ready
 
@@ -38,6 +41,13 @@ lab-test: setup
 # The long repetitions; they print their figures at the end. SOAK_ARGS="-k clean_stop" runs a part.
 soak: setup
 	.venv/bin/pytest -m soak tests/soak --timeout 3600 -s $(SOAK_ARGS)
+
+# carpd beside ucarp and keepalived: below 30 minutes, as root. QUICK=1 shows in 3 that it runs; STABLE=600 watches stability for
+# as long as its target says.
+bench: setup
+	command -v keepalived >/dev/null && command -v ucarp >/dev/null || \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ucarp keepalived; }
+	$(PYTHON) -m bench $(if $(QUICK),--quick) $(if $(STABLE),--stable $(STABLE)) $(BENCH_ARGS)
 
 docs: setup
 	$(PYTHON) -m tools.state_machine

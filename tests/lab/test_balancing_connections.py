@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from balancing_hosts import VIP4, VIP6, flows_to, share
 
+from lab.capture import Capture
 from lab.connections import Connections, own_stations
 from lab.flows import route_stations
 from lab.host import Host
@@ -128,6 +129,29 @@ def test_errors_of_routers_follow_the_flow(stage: Stage, hosts: list[Host], addr
     assert [seen[f"{host.label} False"] for host in hosts] == [0, 0, 0]
     # Else this would have proved nothing.
     assert per_owner[told_by_router.label] < FEW
+
+
+@pytest.mark.parametrize("address", [VIP4, VIP6])
+def test_a_host_sends_its_own_share_only(stage: Stage, hosts: list[Host], address: str) -> None:
+    """From the shared address a datagram to a station leaves the host of its node, and no other."""
+    gateway = "2001:db8::9" if ":" in address else "192.0.2.9"
+    marker = b"whose share is this?"
+    for host in hosts:
+        assert echo(host.namespace, gateway)
+        mine = [station.flow for station in stations(FEW) if owner(hosts, station, address) is host]
+        seen: list[int] = []
+        with Capture(host.port) as capture, listen(host.port, address) as one:
+            for station in stations(FEW):
+                # What is dropped may look like a full queue.
+                with contextlib.suppress(OSError):
+                    one.sendto(marker + station.flow.to_bytes(2, "big"), (source(station, address), 33434))
+
+            def all_left(capture: Capture = capture, seen: list[int] = seen, mine: list[int] = mine) -> bool:
+                seen += [int.from_bytes(frame[-2:], "big") for frame in capture.frames(lambda frame: marker in frame)]
+                return len(seen) >= len(mine)
+
+            until(all_left, 2.0, f"{host.label} to send its share")
+        assert seen == mine
 
 
 @pytest.mark.parametrize("address", [VIP4, VIP6])
