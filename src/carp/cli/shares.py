@@ -23,16 +23,22 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
     The share of a virtual host is that of the packets that came for its carp interface and were kept for it.
     """
     for interface in document["interfaces"]:
-        if any(node.get("balance") for node in interface["nodes"]):
+        if interface.get("balancing", "none") != "none" and any(node.get("balance") for node in interface["nodes"]):
             yield from _interface(interface)
     sharers: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for interface in document["interfaces"]:
-        states = [node["state"] for node in interface["nodes"][:1]]
+        states = [f"{node['state']}{_received(node)}" for node in interface["nodes"][:1]]
         for one in interface.get("shared", ()):
             place = sharers.setdefault((one["address"], interface["carpdev"]), [])
             place.append((one["index"], " ".join((interface["name"], *states))))
     for (address, carpdev), names in sharers.items():
         yield f"{address} on {carpdev} is shared by {', '.join(name for _, name in sorted(names))}"
+
+
+def _received(node: Mapping[str, Any]) -> str:
+    """Say what came to the MAC of a virtual host and was kept."""
+    balance = node.get("balance")
+    return f" ({balance['kept_packets']} packets, {_size(balance['kept_bytes'])})" if balance else ""
 
 
 def _interface(interface: Mapping[str, Any]) -> Iterator[str]:
@@ -42,7 +48,7 @@ def _interface(interface: Mapping[str, Any]) -> Iterator[str]:
     came = total["kept_packets"] + total["dropped_packets"]
     yield (
         f"{interface['name']}: balancing {interface['balancing']}, MASTER of {masters} of {len(nodes)}, "
-        f"keeps {_share(total, came)} of the packets"
+        f"has kept {_share(total, came)} of the packets"
     )
     rows = [_HEADS, *(_row(node, came) for node in nodes), ("all", "", *_numbers(total, came))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

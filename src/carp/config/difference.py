@@ -55,7 +55,10 @@ def differences(old: Configuration, new: Configuration) -> list[str]:
 
 
 def order_warnings(old: Configuration, new: Configuration, masters: Container[str]) -> list[str]:
-    """Warn of each interface that is MASTER on this host, by name, whose peers would refuse it after the change."""
+    """Warn of each interface that is MASTER on this host, by name, whose peers would refuse it after the change.
+
+    Where several hosts are MASTER of shares there is no order, but an end to the change. What shares no load any more is told.
+    """
     before = {one.name: one for one in old.host.interfaces}
     warnings = []
     for after in new.host.interfaces:
@@ -64,7 +67,14 @@ def order_warnings(old: Configuration, new: Configuration, masters: Container[st
             continue
         grace_s = after.digest_grace_ns / NANOSECONDS_PER_SECOND
         within = f"within digest-grace ({grace_s:g} s)" if grace_s else "at the same moment, as digest-grace is 0"
-        warnings.append(f"{after.name}: this host is MASTER: the BACKUPs are to be changed before it, all {within}")
+        order = "the BACKUPs are to be changed before it, all"
+        if after.is_balanced:
+            order = "and so are others of its load: change them too,"
+        warnings.append(f"{after.name}: this host is MASTER: {order} {within}")
+    for name, former in before.items():
+        now = next((one for one in new.host.interfaces if one.name == name), None)
+        if now is not None and former.is_balanced and not now.is_balanced:
+            warnings.append(f"{name}: balancing {former.balancing.value} has ended: it has one virtual host now")
     return warnings
 
 

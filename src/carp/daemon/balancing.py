@@ -6,6 +6,7 @@ only while its virtual host's part of the fence is open, so a dead daemon serves
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import count as count_from
 from typing import Any
 
 from ..linux import sysctl
@@ -122,10 +123,12 @@ class Balancers:
 
     def describe(self, parameters: InterfaceParameters, now: Instant) -> list[dict[str, Any] | None]:
         """Describe, for the status, what each virtual host of a carp interface keeps; None where nothing is balanced."""
-        index, balancer = self._indexes.get(parameters.name), self._fencing.balancer
+        key, first = self._place_of(parameters)
+        index, balancer = self._indexes.get(key), self._fencing.balancer
         if index is None or balancer is None:
             return [None] * len(parameters.nodes)
-        mask = self._masks.get(parameters.name, 0)
+        mask = self._masks.get(key, 0) if isinstance(key, str) else _EVERYBODY
+        counts = balancer.counts(index, len(parameters.nodes if isinstance(key, str) else key))[first:]
         return [
             {
                 "index": rank,
@@ -135,10 +138,16 @@ class Balancers:
                 "dropped_packets": count.dropped_packets,
                 "dropped_bytes": count.dropped_bytes,
             }
-            for rank, (node, count) in enumerate(
-                zip(parameters.nodes, balancer.counts(index, len(parameters.nodes)), strict=True)
-            )
+            for rank, node, count in zip(count_from(first), parameters.nodes, counts, strict=False)
         ]
+
+    def _place_of(self, parameters: InterfaceParameters) -> tuple[Key, int]:
+        """Find where a carp interface is counted, by itself or among those that share an address with it, and from what number."""
+        if not parameters.is_balanced:
+            for key in self._put:
+                if not isinstance(key, str) and parameters.name in key:
+                    return key, key.index(parameters.name)
+        return parameters.name, 0
 
     def _wanted(self, host: HostParameters, ports: Mapping[str, ParentPort]) -> dict[Key, Balance]:
         wanted: dict[Key, Balance] = {}

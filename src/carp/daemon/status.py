@@ -31,6 +31,8 @@ VERSION = 1
 
 _MOST_DEMOTIONS = 8
 _NODES_IN_A_PIECE = 2
+_CLAIMED_RECENTLY_NS = 150 * NANOSECONDS_PER_SECOND
+"""The question is asked once a minute."""
 _REFUSED_RECENTLY_NS = 60 * NANOSECONDS_PER_SECOND
 
 Document = dict[str, Any]
@@ -253,7 +255,7 @@ def _node(interface: CarpInterface, vhost: VirtualHost, balance: Document | None
         },
         "digest_grace": vhost.authenticator.in_grace(now),
         "balance": balance,
-        "warnings": _warnings(vhost, interface.vigilance.last_refused, now),
+        "warnings": _warnings(vhost, interface.vigilance.last_refused, now) + _strangers(interface, vhost, now),
     }
 
 
@@ -280,6 +282,17 @@ def _warnings(vhost: VirtualHost, refused: Refused | None, now: Instant) -> list
         source = _address_text(refused.source)
         found.append(f"advertisements of {source} are refused: its pass phrase or address list differs (carp check compares)")
     return found
+
+
+def _strangers(interface: CarpInterface, vhost: VirtualHost, now: Instant) -> list[str]:
+    """Warn of a host that answers for a balanced address with another MAC: the leader has asked for it."""
+    claim, parameters = interface.vigilance.last_claim, interface.parameters
+    if claim is None or not parameters.is_balanced or vhost is not interface.leader or claim.mac == parameters.mac:
+        return []
+    if now - claim.at >= _CLAIMED_RECENTLY_NS:
+        return []
+    who = f"{claim.address} is answered for from {mac_text(claim.mac)}, too"
+    return [f"{who}: the hosts differ in their carpnodes or their balancing (carp check compares)"]
 
 
 def _statistics(statistics: Statistics) -> Document:

@@ -72,6 +72,8 @@ class Vigilance:
         self._host.statistics.claims_heard += 1
         self.last_claim = Claim(address, mac, round_.now)
         detail = f"{address} from {mac_text(mac)}"
+        if one_mac and mac != own_mac:
+            detail += ": the hosts differ in their carpnodes or their balancing"
         round_.actions.append(Notice(self._name, leader.vhid, Note.CLAIMED, detail))
         if mac == own_mac or (self._defended_at is not None and round_.now - self._defended_at < _DEFEND_EVERY_NS):
             return False

@@ -158,7 +158,7 @@ def test_load_balancing(shown: Callable[..., list[str]]) -> None:
     assert "  1.000 s   open    0  " in lines[1]
     assert lines[2].endswith("  1.391 s   closed")
     assert lines[4:-1] == [
-        "carp0: balancing ip, MASTER of 1 of 2, keeps 30.0 % of the packets",
+        "carp0: balancing ip, MASTER of 1 of 2, has kept 30.0 % of the packets",
         "  vhid  state    share  kept packets  kept bytes  dropped packets  dropped bytes",
         "  1     MASTER  30.0 %            30      3.0 kB                0            0 B",
         "  22    BACKUP   0.0 %             0         0 B               70         7.0 kB",

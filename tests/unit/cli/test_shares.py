@@ -38,7 +38,7 @@ def shown(*interfaces: dict[str, Any]) -> list[str]:
 def test_two_virtual_hosts() -> None:
     """What was kept and dropped for each, its share of all that came, and the sum."""
     assert shown(interface(node(3, "MASTER", 12034, 8_123_456, 17, 4410), node(4, "BACKUP", 0, 0, 12101, 999_950))) == [
-        "carp0: balancing ip, MASTER of 1 of 2, keeps 49.8 % of the packets",
+        "carp0: balancing ip, MASTER of 1 of 2, has kept 49.8 % of the packets",
         "  vhid  state    share  kept packets  kept bytes  dropped packets  dropped bytes",
         "  3     MASTER  49.8 %         12034      8.1 MB               17         4.4 kB",
         "  4     BACKUP   0.0 %             0         0 B            12101         1.0 MB",
@@ -50,7 +50,7 @@ def test_32_virtual_hosts() -> None:
     """A line each, aligned, short enough for a terminal."""
     nodes = [node(vhid, "MASTER" if vhid % 8 == 0 else "BACKUP", *(2**vhid,) * 4) for vhid in range(1, 33)]
     head, *rows, total = shown(interface(*nodes, balancing="ip-stealth"))
-    assert head.startswith("carp0: balancing ip-stealth, MASTER of 4 of 32, keeps 50.0 % ")
+    assert head.startswith("carp0: balancing ip-stealth, MASTER of 4 of 32, has kept 50.0 % ")
     assert len(rows) == 33
     assert [row.split()[0] for row in rows[1:]] == [str(vhid) for vhid in range(1, 33)]
     assert total.split()[0] == "all"
@@ -61,7 +61,7 @@ def test_32_virtual_hosts() -> None:
 def test_nothing_came_yet() -> None:
     """No share of nothing."""
     head, _, row, _ = shown(interface(node(3, "INIT", 0, 0, 0, 0)))
-    assert head == "carp0: balancing ip, MASTER of 0 of 1, keeps 0.0 % of the packets"
+    assert head == "carp0: balancing ip, MASTER of 0 of 1, has kept 0.0 % of the packets"
     assert row.split() == ["3", "INIT", "0.0", "%", "0", "0", "B", "0", "0", "B"]
 
 
@@ -88,8 +88,8 @@ def test_each_balanced_interface_has_its_own_numbers() -> None:
     one, other = interface(node(3, "MASTER", 1, 1, 3, 3)), interface(node(5, "MASTER", 3, 3, 1, 1), name="carp1")
     heads = [line for line in shown(one, plain("carp2", "MASTER"), other) if line.startswith("carp")]
     assert heads == [
-        "carp0: balancing ip, MASTER of 1 of 1, keeps 25.0 % of the packets",
-        "carp1: balancing ip, MASTER of 1 of 1, keeps 75.0 % of the packets",
+        "carp0: balancing ip, MASTER of 1 of 1, has kept 25.0 % of the packets",
+        "carp1: balancing ip, MASTER of 1 of 1, has kept 75.0 % of the packets",
     ]
 
 

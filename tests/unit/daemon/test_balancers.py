@@ -451,11 +451,13 @@ def test_each_virtual_host_tells_what_it_keeps(house: House) -> None:
     assert described() == [False, False]
 
 
-def test_who_balances_nothing_has_nothing_to_tell(house: House) -> None:
-    """Nor does a carp interface that only has an address in common with others."""
+def test_who_has_an_address_in_common_with_others_tells_what_came_to_it(house: House) -> None:
+    """By its place among them; who balances nothing has nothing to tell."""
     interfaces = (plain("carp0", 1), plain("carp1", 2))
     house.follow(*interfaces)
-    assert [house.balancers.describe(one, NOW) for one in interfaces] == [[None], [None]]
+    found = [house.balancers.describe(one, NOW)[0] for one in interfaces]
+    assert [one["index"] for one in found if one is not None] == [0, 1]
+    assert house.balancers.describe(plain("carp9", 9), NOW) == [None]
 
 
 def test_an_advertisement_opens_the_share_that_the_programs_look_at(house: House) -> None:

@@ -125,12 +125,17 @@ def test_what_each_virtual_host_keeps() -> None:
 
 
 def test_who_is_alone_keeps_everything() -> None:
-    """So there is nothing to tell; nor of one that is incomplete."""
+    """So there is nothing to tell; nor of one that is incomplete. Those with an address in common are told apart."""
 
     async def scenario(house: House) -> None:
         shown = house.shown()
-        assert {name: [node["balance"] for node in shown[name]["nodes"]] for name in shown if name != "carp0"} == {
-            name: [None] for name in ("carp1", "carp2", "carp3", "carp4", "carp5")
+        found = {name: [node["balance"] for node in shown[name]["nodes"]] for name in shown if name != "carp0"}
+        assert {name: [one and one["index"] for one in balances] for name, balances in found.items()} == {
+            "carp1": [0],
+            "carp2": [1],
+            "carp3": [2],
+            "carp4": [None],
+            "carp5": [None],
         }
 
     housed(scenario)
