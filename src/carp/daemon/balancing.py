@@ -142,7 +142,7 @@ class Balancers:
         ]
 
     def _place_of(self, parameters: InterfaceParameters) -> tuple[Key, int]:
-        """Find where a carp interface is counted, by itself or among those that share an address with it, and from what number."""
+        """Find where a carp interface is counted, by itself or among those with one address, and from what number."""
         if not parameters.is_balanced:
             for key in self._put:
                 if not isinstance(key, str) and parameters.name in key:

@@ -240,3 +240,13 @@ def test_truncated_packets_upset_nothing(balanced: Balanced) -> None:
                 assert balanced.verdict(IN, whole[:length]) in (PASS, DROP)
             except OSError:
                 continue  # newer kernels run no program over half a header
+
+
+@pytest.mark.parametrize("destination", [VIP4, "203.0.113.9"], ids=["to the address", "through a gateway"])
+def test_a_share_goes_on_to_the_parents_own_mac(balanced: Balanced, destination: str) -> None:
+    """From the shared multicast one, of which the parent's macvlans would be given a copy each; what is no group's stays."""
+    frame = ethernet(0x0800, ipv4(CLIENT4, destination, UDP), SHARED_MAC)
+    assert balanced.put(count=1).open(0).run(IN, frame).packet == PARENT_MAC + frame[6:]
+    stealthy = bytes((0,)) + SHARED_MAC[1:]
+    frame = ethernet(0x0800, ipv4(CLIENT4, destination, UDP), stealthy)
+    assert balanced.put(count=1, shared_mac=stealthy).open(0).run(IN, frame).packet == frame
