@@ -6,6 +6,8 @@ WORKERS ?= 2
 # They mostly wait, but they keep real-time deadlines: more would make them late.
 LAB_WORKERS ?= 3
 LAB_ARGS ?=
+# One picture of the guides: firewall, standby, active-active, arp, physical, group.
+SCENE ?=
 SOAK_ARGS ?=
 QUICK ?=
 STABLE ?=
@@ -20,7 +22,7 @@ setup: .venv/.ready
 	touch $@
 
 lab: setup
-	$(PYTHON) -m lab $(LAB_ARGS)
+	$(PYTHON) -m lab $(if $(SCENE),--scene $(SCENE)) $(LAB_ARGS)
 
 test: lint unit lab-test
 

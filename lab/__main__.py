@@ -7,17 +7,20 @@ import signal
 import sys
 from pathlib import Path
 
-from . import bars
+from . import axe, axe_show, bars
 from .balanced import SCENES, play_scene
 from .figures import Pair, Result, tally
 from .flows import DEFAULT_FLOWS
 from .host import program
 from .netns import left_by, sweep
+from .pictures import PICTURES
 from .scenes import CASES, SUB_SECOND, SUB_SECOND_CASES, TWO_PARENTS_CASES, Case, Scene, TwoParentsScene, play, unfenced
 from .shares import ShareResult
 from .show import Show, choose
 
 USUAL = Pair()
+FIREWALL = "firewall"
+BALANCED_PICTURES = {"active-active": "active/active", "arp": "ARP balancing"}
 
 
 def _arguments() -> argparse.Namespace:
@@ -25,6 +28,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="play every case N times; the table shows medians")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every result to a file")
+    pictures = [FIREWALL, *PICTURES, *BALANCED_PICTURES]
+    parser.add_argument("--scene", choices=pictures, help="only this picture of the guides")
     parser.add_argument("--case", action="append", choices=names, help="only this case or scene; repeatable")
     parser.add_argument(
         "--advbase",
@@ -51,7 +56,10 @@ def _programme(arguments: argparse.Namespace) -> list[tuple[type[Scene], Pair, l
         (Scene, pair, CASES),
         (TwoParentsScene, pair, TWO_PARENTS_CASES),
     ]
-    if pair is USUAL:
+    if arguments.scene:
+        picture = PICTURES.get(arguments.scene)
+        programme = [(picture.scene, pair, picture.cases)] if picture else []
+    elif pair is USUAL:
         programme.append((Scene, SUB_SECOND, SUB_SECOND_CASES))
     chosen: list[tuple[type[Scene], Pair, list[Case]]] = [
         (scene, pair, [case for case in cases if not arguments.case or case.name in arguments.case])
@@ -79,6 +87,8 @@ def _play_all(kind: type[Scene], cases: list[Case], pair: Pair, repeat: int, sho
 def _scenes(arguments: argparse.Namespace) -> list[str]:
     """Return which scenes of load balancing are played; they have timings of their own."""
     own_pair = arguments.advbase is not None or arguments.advskew is not None
+    if arguments.scene:
+        return [BALANCED_PICTURES[arguments.scene]] if arguments.scene in BALANCED_PICTURES else []
     return [name for name in SCENES if not own_pair and (not arguments.case or name in arguments.case)]
 
 
@@ -108,6 +118,17 @@ def _play_balancing(names: list[str], repeat: int, watcher: bars.Bars) -> list[S
     return results
 
 
+def _play_axes(repeat: int, show: axe_show.AxeShow) -> list[axe.Outcome]:
+    outcomes: list[axe.Outcome] = []
+    show.open()
+    try:
+        outcomes += (axe.play_scene(show) for _ in range(repeat))
+    finally:
+        show.close()
+        show.table(outcomes)
+    return outcomes
+
+
 def _interrupt(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
@@ -122,7 +143,8 @@ def main() -> int:
         print(f"there is no {program('carpd')}: install the project into the environment of this Python", file=sys.stderr)
         return 2
     programme, scenes = _programme(arguments), _scenes(arguments)
-    if not programme and not scenes:
+    firewalls = arguments.scene == FIREWALL
+    if not programme and not scenes and not firewalls:
         print("there is no such case for a pair of one's own: choose among the others", file=sys.stderr)
         return 2
     # Namespaces must go however the run is ended; a shell's background job would ignore SIGINT by inheritance.
@@ -131,7 +153,10 @@ def main() -> int:
     sweep()
     failovers: list[Result] = []
     balancings: list[ShareResult] = []
+    axes: list[axe.Outcome] = []
     try:
+        if firewalls:
+            axes = _play_axes(arguments.repeat, axe_show.choose(sys.stdout))
         if programme:
             failovers = _play_failovers(programme, arguments.repeat, choose(sys.stdout))
         if scenes:
@@ -145,7 +170,7 @@ def main() -> int:
     if left := left_by(os.getpid()):
         print(f"WRONG: namespaces left: {left}")
         return 1
-    everything: list[Result | ShareResult] = [*failovers, *balancings]
+    everything: list[Result | ShareResult | axe.Outcome] = [*failovers, *balancings, *axes]
     if arguments.json:
         arguments.json.write_text(json.dumps([result.as_json() for result in everything], indent=1) + "\n")
     return 1 if any(result.faults for result in everything) else 0

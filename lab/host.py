@@ -185,17 +185,21 @@ class Host:
 
     def status(self) -> Status:
         """Return what `carp status --json` prints, asked over the daemon's socket directly."""
+        return self.get("/v1/status")
+
+    def get(self, path: str) -> Status:
+        """Return a document of the daemon's API."""
         connection = _UnixConnection(str(self.socket))
         try:
-            connection.request("GET", "/v1/status", headers={"Host": "carp", "Connection": "close"})
+            connection.request("GET", path, headers={"Host": "carp", "Connection": "close"})
             response = connection.getresponse()
             body = response.read()
         finally:
             connection.close()
         if response.status != http.HTTPStatus.OK:
-            raise RuntimeError(f"status of {self.label}: {response.status} {body.decode(errors='replace')}")
-        status: Status = json.loads(body)
-        return status
+            raise RuntimeError(f"{path} of {self.label}: {response.status} {body.decode(errors='replace')}")
+        document: Status = json.loads(body)
+        return document
 
     def try_status(self) -> Status | None:
         """Return the status, or None while the daemon does not answer."""

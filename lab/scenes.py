@@ -80,14 +80,18 @@ class Scene:
         self.pair = pair
         self.stage = Stage()
         try:
-            for label, advskew in (("a", pair.skew_a), ("b", pair.skew_b)):
-                carp = Carp(advbase=pair.advbase, advskew=advskew, addresses=SHARED)
-                self.stage.host(label, carp, preempt=True, **global_keys)
+            self.make_hosts(**global_keys)
             self.client = self.stage.client
             self.segments = self.build()
         except BaseException:
             self.stage.close()
             raise
+
+    def make_hosts(self, **global_keys: object) -> None:
+        """Configure both hosts."""
+        for label, advskew in (("a", self.pair.skew_a), ("b", self.pair.skew_b)):
+            carp = Carp(advbase=self.pair.advbase, advskew=advskew, addresses=SHARED)
+            self.stage.host(label, carp, preempt=True, **global_keys)
 
     def build(self) -> list[Segment]:
         """Complete the scene; return its LANs."""
@@ -130,7 +134,8 @@ class Scene:
             self.b.start()
         if self.a.running:
             self.a.stop()
-        self.b.wait_for_state("MASTER", self.pair.master_down_ns(self.pair.skew_b) / 1e9 + PATIENCE_S)
+        for segment in self.segments:
+            self.b.wait_for_state("MASTER", self.pair.master_down_ns(self.pair.skew_b) / 1e9 + PATIENCE_S, segment.carp)
 
     def prober(self, watch: Callable[[Progress], None] | None = None) -> Prober:
         """Probe every shared address from the client."""
@@ -171,7 +176,9 @@ class Case:
     one_owner: bool = False
     """Whether two hosts that answer at once are wrong behaviour, given a fence."""
     elsewhere: Callable[[Pair], Bound] = lambda _pair: AT_ONCE
-    """The bound on the scene's other LANs, of which the loser is BACKUP."""
+    """The bound on the scene's other LANs."""
+    loser_elsewhere: str | None = "BACKUP"
+    """The same as `loser_state` for the other LANs."""
 
 
 def _start_better(scene: Scene) -> int:
@@ -318,7 +325,7 @@ def play(scene: Scene, case: Case, audience: Audience | None = None) -> list[Res
     faults: list[str] = []
     without = unfenced(scene)
     with scene.prober(audience.progress) as prober:
-        prober.wait_for_owner("a" if case.prepare is Scene.settle else "b", PATIENCE_S)
+        prober.wait_for_owner("b" if case.winner == "a" else "a", PATIENCE_S)
         prober.wait_for_time(BEFORE_S)
         at = case.strike(scene)
         audience.struck(at)
@@ -347,7 +354,7 @@ def play(scene: Scene, case: Case, audience: Audience | None = None) -> list[Res
 
 
 def _faults(scene: Scene, case: Case) -> list[str]:
-    loser_states = [case.loser_state, *["BACKUP"] * (len(scene.segments) - 1)]
+    loser_states = [case.loser_state, *[case.loser_elsewhere] * (len(scene.segments) - 1)]
     return [
         fault
         for segment, state in zip(scene.segments, loser_states, strict=True)

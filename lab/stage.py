@@ -66,9 +66,13 @@ class Stage:
     def host(self, label: str, *carps: Carp, **global_keys: object) -> Host:
         """Give the host of that label a configuration for carpd; nothing is started."""
         host = Host(self.port(label), self.directory / label, carps, **global_keys)
-        self.hosts[label] = host
-        self._stack.callback(host.close)
+        self.adopt(host)
         return host
+
+    def adopt(self, host: Host) -> None:
+        """Take a host that was made elsewhere; it is ended with all others."""
+        self.hosts[host.label] = host
+        self._stack.callback(host.close)
 
     def program(self, label: str, *command: str) -> Program:
         """Start another program on the host of that label; its output is in `<label>.log` of the stage's directory."""

@@ -1,6 +1,6 @@
 """The verbs of `carp` and their options.
 
-Exit status: 0 done, 1 failed, 2 wrong usage or configuration.
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration; `carp sync status` has more.
 """
 
 import sys
@@ -24,6 +24,8 @@ config_app = typer.Typer(help="Show and save what runs; make carp.toml of the fi
 app.add_typer(config_app, name="config")
 demote_app = typer.Typer(help="Give and take back reasons why this host should not be MASTER.", no_args_is_help=True)
 app.add_typer(demote_app, name="demote")
+sync_app = typer.Typer(help="Keep the states of connections alike on two firewalls, by conntrackd.", no_args_is_help=True)
+app.add_typer(sync_app, name="sync")
 
 # The verbs of the BSDs have a grammar of their own: -carppeer is no option, and nothing stands before its words.
 _RAW_WORDS: dict[str, Any] = {
@@ -180,6 +182,27 @@ def targets(context: typer.Context) -> None:
     from .targets import targets as run
 
     run(context.obj)
+
+
+@sync_app.command("status")
+def sync_status(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="Print everything that is known, as JSON.")] = False,
+) -> None:
+    """Show whether both hosts have the same states. Exit status: 0 they have, 3 not, 4 without \\[sync]; 1 without carpd."""
+    from .sync import status as show
+
+    raise typer.Exit(show(context.obj, as_json=json))
+
+
+@sync_app.command("config")
+def sync_config(
+    file: Annotated[Path, typer.Option(metavar="FILE", help="The host's carp.toml.")] = Path("/etc/carp/carp.toml"),
+) -> None:
+    """Print a conntrackd.conf that fits \\[sync] of carp.toml. Needs no daemon."""
+    from .sync import config as run
+
+    raise typer.Exit(run(file))
 
 
 @config_app.command("show")

@@ -11,6 +11,7 @@ from carp.protocol.values import NANOSECONDS_PER_SECOND, mac_text
 from .hooks import NO_HOOKS, Hooks
 from .layout import rank
 from .load import Configuration, draft_parameters
+from .sync import Sync
 from .track import Track
 
 _NONE = "none"
@@ -36,12 +37,12 @@ _GLOBAL_AT_START: dict[str, Callable[[Configuration], object]] = {
 
 
 def differences(old: Configuration, new: Configuration) -> list[str]:
-    """List what differs: the host's values, then each track, then each carp interface, in the order of their numbers.
+    """List what differs: the host's values, [sync], then each track, then each carp interface, in the order of their numbers.
 
     What takes an interface down and makes it anew, so that it loses mastership, says so.
     """
     before, after = _interfaces(old), _interfaces(new)
-    found = [*_host_differences(old, new), *_track_differences(old, new)]
+    found = [*_host_differences(old, new), *_sync_differences(old.sync, new.sync), *_track_differences(old, new)]
     for name in sorted(before.keys() | after.keys(), key=rank):
         if name not in after:
             found.append(f"{name}: removed")
@@ -89,6 +90,17 @@ def _host_differences(old: Configuration, new: Configuration) -> Iterator[str]:
         for key, value in values.items():
             if value(old) != value(new):
                 yield f"{key} {_text(value(old))} -> {_text(value(new))}{remark}"
+
+
+def _sync_differences(old: Sync | None, new: Sync | None) -> Iterator[str]:
+    if old is None and new is None:
+        return
+    if old is None or new is None:
+        yield "sync: new" if old is None else "sync: removed"
+        return
+    for key, value in _SYNC_VALUES.items():
+        if value(old) != value(new):
+            yield f"sync: {key} {value(old)} -> {value(new)}"
 
 
 def _track_differences(old: Configuration, new: Configuration) -> Iterator[str]:
@@ -229,6 +241,16 @@ _TRACK_VALUES: dict[str, Callable[[Track], str]] = {
 _TIMING = frozenset({"interval", "timeout", "rise", "fall"})
 """Of a track. Between two kinds of check they are not compared: not every kind has them."""
 
+_SYNC_VALUES: dict[str, Callable[[Sync], str]] = {
+    "conntrackd": lambda one: one.socket,
+    "interface": lambda one: one.interface,
+    "address": lambda one: str(one.address or _NONE),
+    "peer": lambda one: str(one.peer or _NONE),
+    "timeout": lambda one: _seconds(one.timeout_ns),
+    "bulk-timeout": lambda one: _seconds(one.bulk_timeout_ns),
+    "demote": lambda one: str(one.demote),
+    "groups": lambda one: ",".join(sorted(one.groups)),
+}
 _HOOK_TIMES: dict[str, Callable[[Hooks], int]] = {
     "timeout": lambda one: one.timeout_ns,
     "pre-master-deadline": lambda one: one.pre_master_deadline_ns,

@@ -1,4 +1,4 @@
-"""Which tables a document has and in which order they stand: [global], [track.NAME], [carpN], and hooks inside of some.
+"""Which tables a document has and in which order they stand: [global], [sync], [track.NAME], [carpN], and hooks in some.
 
 A document is a carp.toml as plain values: tables by their names. `track` holds one table for each track; `hooks` in [global] or
 [carpN] is a table inside of theirs. Whoever walks a document asks here what it has before them.
@@ -10,6 +10,7 @@ from typing import Any
 from . import words
 
 GLOBAL = "global"
+SYNC = "sync"
 TRACK = "track"
 HOOKS = "hooks"
 
@@ -36,6 +37,12 @@ def global_table(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return table if isinstance(table, Mapping) else {}
 
 
+def sync_table(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return [sync], or None where it is not there or no table."""
+    table = document.get(SYNC)
+    return table if isinstance(table, Mapping) else None
+
+
 def hook_tables(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield every table `hooks` with the name of the table that it is in: global or carpN."""
     for name, table in {GLOBAL: global_table(document), **carp_tables(document)}.items():
@@ -50,7 +57,7 @@ def is_carp(name: str) -> bool:
 
 
 def rank(name: str) -> tuple[int, str]:
-    """Sort key of a table by its name: [global], then the tracks, as their names have it, then carp interfaces by number."""
+    """Sort key of a table by its name: [global], [sync], the tracks, as their names have it, then carp interfaces by number."""
     number = words.carp_number(name)
     return (-1 if number is None else number, name)
 

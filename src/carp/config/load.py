@@ -19,11 +19,12 @@ from .balancing import balancing_warnings, check_addresses, check_balancing, che
 from .errors import Collector, ConfigError, KeyPath, Problem, RefusedError, key_text, shown
 from .hints import did_you_mean
 from .hooks import Hooks, hooks_of
-from .layout import GLOBAL, HOOKS, TRACK, TRACK_EXAMPLE, Tables, carp_tables, global_table, in_order, is_carp
-from .model import GlobalTable, InterfaceTable, RunningTable, TrackTable, keys_of, read_table
+from .layout import GLOBAL, HOOKS, SYNC, TRACK, TRACK_EXAMPLE, Tables, carp_tables, global_table, in_order, is_carp
+from .model import GlobalTable, InterfaceTable, RunningTable, SyncTable, TrackTable, keys_of, read_table
 from .programs import DEFAULT_USER, check_programs
-from .relations import check_keys, check_vhids
-from .track import Track, read_tracks, unknown_groups
+from .relations import check_keys, check_vhids, unknown_groups
+from .sync import Sync, read_sync, sync_warnings
+from .track import Track, read_tracks
 
 DEFAULT_PATH = Path("/etc/carp/carp.toml")
 
@@ -46,7 +47,7 @@ class Configuration:
 
     `tracks` are in the order of the document. `hooks` holds what runs for each carp interface, by its name, if there is
     anything. `script_user` is the user that hooks and scripts run as. `start_demote` 0..255 is what a start demotes by, for
-    `start_demote_time_ns` at most.
+    `start_demote_time_ns` at most. `sync` is None without [sync].
     """
 
     host: HostParameters = field(repr=False)
@@ -62,6 +63,7 @@ class Configuration:
     script_user: str = DEFAULT_USER
     start_demote: int = 0
     start_demote_time_ns: int = DEFAULT_START_DEMOTE_TIME_NS
+    sync: Sync | None = None
 
     @property
     def arpbalance(self) -> bool:
@@ -117,6 +119,7 @@ def load_document(document: Mapping[str, object], source: Source) -> Configurati
     check_vhids(tables, problems)
     check_addresses(tables, problems)
     check_fence(document, tables, problems)
+    sync = read_sync(document, problems)
     tracks = read_tracks(document, problems)
     lost = list(unknown_groups(document))
     # A running daemon may lose a group and get it back by two lines of ifconfig.
@@ -131,12 +134,16 @@ def load_document(document: Mapping[str, object], source: Source) -> Configurati
         raise ConfigError(found)
     whole = {name: checked for name in in_order(tables) if (checked := read[name]) is not None}
     interfaces = tuple(
-        interface_parameters(name, checked, file_keys.get(name), host_table)
+        interface_parameters(name, checked, file_keys.get(name), host_table, sync)
         for name, checked in whole.items()
         if not checked.is_draft
     )
     host = _host_parameters(interfaces, host_table)
-    remarks = [*((path, refused.fault) for path, refused in lost), *balancing_warnings(whole, host)]
+    remarks = [
+        *((path, refused.fault) for path, refused in lost),
+        *sync_warnings(sync, interfaces),
+        *balancing_warnings(whole, host),
+    ]
     return Configuration(
         host,
         log=host_table.log,
@@ -151,6 +158,7 @@ def load_document(document: Mapping[str, object], source: Source) -> Configurati
         script_user=host_table.script_user,
         start_demote=host_table.start_demote,
         start_demote_time_ns=_nanoseconds(host_table.start_demote_time),
+        sync=sync,
     )
 
 
@@ -195,12 +203,12 @@ def _syntax_problem(path: Path, text: str, message: str) -> Problem:
 
 
 def _check_top(document: Mapping[str, object], problems: Collector, *, none_ok: bool) -> None:
-    """Refuse what stands at the top of a document and is neither a carp interface, nor [global], nor the tracks."""
+    """Refuse what stands at the top of a document and is neither a carp interface, nor [global], [sync] or the tracks."""
     for name, table in document.items():
         if is_carp(name) or name == GLOBAL:
             if not isinstance(table, Mapping):
                 problems.add((name,), RefusedError(f"a table [{name}]"), shown(table))
-        elif name != TRACK:
+        elif name not in (SYNC, TRACK):
             problems.add((name,), _stranger(name, table))
     if not document and not none_ok:
         problems.add((), RefusedError("a table such as [carp0], or an empty [global]", fault="no carp interface"))
@@ -213,6 +221,7 @@ def _stranger(name: str, value: object) -> RefusedError:
             (InterfaceTable, "such as [carp0]"),
             (GlobalTable, f"[{GLOBAL}]"),
             (TrackTable, f"such as {TRACK_EXAMPLE}"),
+            (SyncTable, f"[{SYNC}]"),
         ):
             if name in keys_of(model):
                 return RefusedError(fault="stands outside of a table", hint=f"put it below a line {place}")
@@ -220,9 +229,9 @@ def _stranger(name: str, value: object) -> RefusedError:
     if name == HOOKS:
         return RefusedError(f"[{GLOBAL}.{HOOKS}] or one such as [carp0.{HOOKS}]", fault="hooks of nothing")
     number = name[len(name.rstrip("0123456789")) :].lstrip("0") or "0"
-    known = (GLOBAL, TRACK, *((f"carp{number}",) if len(number) <= _MAX_NUMBER_DIGITS else ()))
+    known = (GLOBAL, SYNC, TRACK, *((f"carp{number}",) if len(number) <= _MAX_NUMBER_DIGITS else ()))
     return RefusedError(
-        f"[{GLOBAL}], [{TRACK}.NAME] or {words.CARP_NAME}", fault="unknown table", hint=did_you_mean(name, known)
+        f"[{GLOBAL}], [{SYNC}], [{TRACK}.NAME] or {words.CARP_NAME}", fault="unknown table", hint=did_you_mean(name, known)
     )
 
 
@@ -308,12 +317,17 @@ def _host_parameters(interfaces: tuple[InterfaceParameters, ...], table: GlobalT
 
 
 def interface_parameters(
-    name: str, table: InterfaceTable, file_key: Key | None = None, host: GlobalTable = _NO_GLOBAL
+    name: str,
+    table: InterfaceTable,
+    file_key: Key | None = None,
+    host: GlobalTable = _NO_GLOBAL,
+    sync: Sync | None = None,
 ) -> InterfaceParameters:
     """Turn a checked table into parameters, with what it leaves to [global]. The vhid of a draft is 0.
 
     `file_key` is what its pass-file or pass-credential holds.
     """
+    waits_for_states = sync is not None and sync.covers(name, table.groups)
     return InterfaceParameters(
         name=name,
         carpdev=table.carpdev,
@@ -331,7 +345,7 @@ def interface_parameters(
         digest_grace_ns=_nanoseconds(table.digest_grace),
         peer_master_down_ns=None if table.peer_master_down is None else _nanoseconds(table.peer_master_down),
         preempt_delay_ns=_nanoseconds(host.preempt_delay if table.preempt_delay is None else table.preempt_delay),
-        pre_master=HookKind.PRE_MASTER in hooks_of(host, table).programs,
+        pre_master=waits_for_states or HookKind.PRE_MASTER in hooks_of(host, table).programs,
         balancing=table.balancing,
         announces_router=table.snooping == "mrd",
     )
@@ -341,7 +355,7 @@ def draft_parameters(configuration: Configuration, name: str) -> InterfaceParame
     """Return the parameters of one of `drafts`; a file that holds its key is not looked into."""
     document = configuration.document
     host = GlobalTable.model_validate(global_table(document))
-    return interface_parameters(name, RunningTable.model_validate(document.get(name, {})), None, host)
+    return interface_parameters(name, RunningTable.model_validate(document.get(name, {})), None, host, configuration.sync)
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -20,6 +20,8 @@ from .errors import Collector, KeyPath, RefusedError, shown
 from .hints import did_you_mean
 from .layout import HOOKS
 
+DEFAULT_CONNTRACKD = "/run/conntrackd.ctl"
+
 _TableT = TypeVar("_TableT", bound=BaseModel)
 
 _BOOLEAN = "true or false"
@@ -32,9 +34,8 @@ _CarpDev = Annotated[str, BeforeValidator(words.carpdev)]
 _Group = Annotated[str, BeforeValidator(words.own_group)]
 _TrackGroup = Annotated[str, BeforeValidator(words.track_group)]
 _Address = Annotated[InterfaceAddress, BeforeValidator(words.address), WithJsonSchema(_STRING)]
-_Peers = Annotated[
-    list[Annotated[Address, BeforeValidator(words.peer), WithJsonSchema(_STRING)]], BeforeValidator(words.as_list)
-]
+_Host = Annotated[Address, BeforeValidator(words.peer), WithJsonSchema(_STRING)]
+_Peers = Annotated[list[_Host], BeforeValidator(words.as_list)]
 _Node = Annotated[InstanceOf[Node], BeforeValidator(words.node), WithJsonSchema(_STRING)]
 _LinkAddress = Annotated[LinkAddress | bytes, BeforeValidator(words.lladdr), WithJsonSchema(_STRING)]
 _Dialect = Annotated[InstanceOf[Dialect], BeforeValidator(words.dialect), WithJsonSchema({"enum": list(DIALECTS)})]
@@ -194,6 +195,19 @@ class TrackTable(_Table):
     )
     rise: int = Field(DEFAULT_RISE, ge=1, le=100, description="an integer 1..100")
     fall: int = Field(DEFAULT_FALL, ge=1, le=100, description="an integer 1..100")
+
+
+class SyncTable(_Table):
+    """The table [sync]: conntrackd, and the link over which it exchanges states. Times are in seconds."""
+
+    conntrackd: Annotated[str, BeforeValidator(targets.socket)] = Field(DEFAULT_CONNTRACKD, description=targets.SOCKET)
+    interface: Annotated[str, BeforeValidator(targets.interface)] = Field(description=targets.INTERFACE)
+    address: _Host | None = Field(None, description=words.PEER)
+    peer: _Host | None = Field(None, description=words.PEER)
+    timeout: float = Field(2, ge=0.1, le=60, allow_inf_nan=False, description="a number of seconds, 0.1..60")
+    bulk_timeout: float = Field(60, ge=0, le=3600, allow_inf_nan=False, description=_DURATION)
+    demote: int = Field(32, ge=1, le=255, description="an integer 1..255")
+    groups: list[_TrackGroup] = Field(["carp"], min_length=1, description='a list of groups, such as ["carp"]')
 
 
 _SUBTABLES: Mapping[str, type[BaseModel]] = {HOOKS: HooksTable}

@@ -5,16 +5,21 @@ Values that are wrong by themselves are passed over here.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from carp.protocol.demotion import EVERY_INTERFACE
 from carp.protocol.interval import advertisement_interval_ns
 from carp.protocol.values import NANOSECONDS_PER_SECOND, Address
 
 from . import words
-from .errors import Collector, RefusedError, shown
-from .layout import Tables
+from .errors import Collector, KeyPath, RefusedError, shown
+from .hints import did_you_mean
+from .layout import SYNC, TRACK, Tables, carp_tables, sync_table, track_tables
 
 KEY_SOURCES = ("pass", "pass-file", "key-hex", "pass-credential")
+
+DEFAULT_GROUPS = ("carp",)
+"""Of a table that names none."""
 
 _Value = TypeVar("_Value")
 
@@ -91,6 +96,29 @@ def parent_of(name: str, table: Mapping[str, object]) -> str:
 def _refuse_vhid(path: tuple[str, str], vhid: int, owner: str, parent: str, problems: Collector) -> None:
     where = "is listed twice" if owner == path[0] else f"is also the vhid of {owner} on {parent}"
     problems.add(path, RefusedError("each vhid once on a carpdev", fault=f"{vhid} {where}"))
+
+
+def unknown_groups(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, RefusedError]]:
+    """Yield each group of [sync] and of a track that no carp interface is in, with its place."""
+    interfaces = carp_tables(document)
+    groups = {group: None for table in interfaces.values() for group in listed_groups(table)}
+    known = (*groups, EVERY_INTERFACE, *interfaces)
+    sync = sync_table(document)
+    naming: dict[KeyPath, Mapping[str, Any]] = {} if sync is None else {(SYNC,): sync}
+    naming |= {(TRACK, name): table for name, table in track_tables(document).items()}
+    for path, table in naming.items():
+        for group in listed_groups(table):
+            if group in known or lenient(words.track_group, group) is None:
+                continue
+            there_are = ", ".join((*groups, EVERY_INTERFACE, "or a carp interface"))
+            fault = f"no carp interface is in {shown(group)}"
+            yield (*path, "groups"), RefusedError(f"one of {there_are}", fault=fault, hint=did_you_mean(group, known))
+
+
+def listed_groups(table: Mapping[str, object]) -> list[str]:
+    """Return the groups that a table names, or the default ones, without those that are wrong by themselves."""
+    listed = table.get("groups", DEFAULT_GROUPS)
+    return [group for group in listed if isinstance(group, str)] if isinstance(listed, list | tuple) else []
 
 
 def vhids_of(table: Mapping[str, object]) -> Iterator[tuple[str, int]]:

@@ -21,6 +21,7 @@ ADDRESS = "an IPv4 or IPv6 address of this host without a prefix length, such as
 ROUTE = "default, or a prefix such as 192.0.2.0/24"
 PROCESS = f"the name of a process, 1..{MAX_PROCESS_BYTES} bytes without slash, as ps -e shows it"
 PATH = "the absolute path of a file"
+SOCKET = "the absolute path of a socket, at most 107 bytes without white space and quotes"
 TCP = '"HOST:PORT" or "[IPV6]:PORT", with port 1..65535'
 HTTP = "a URL such as https://192.0.2.1/health, with http or https and a host"
 PING = "an IPv4 or IPv6 address of one host, such as 192.0.2.1, or fe80::1%eth0"
@@ -28,6 +29,9 @@ PING = "an IPv4 or IPv6 address of one host, such as 192.0.2.1, or fe80::1%eth0"
 DEFAULT_ROUTE = "default"
 
 _MAX_PATH_BYTES = 4095
+_MAX_SOCKET_BYTES = 107
+"""Of struct sockaddr_un without its NUL."""
+
 _MAX_URL_CHARACTERS = 2000
 _MAX_HOST_CHARACTERS = 253
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
@@ -82,6 +86,14 @@ def path(word: object) -> str:
     if not isinstance(word, str) or not word.startswith("/") or "\0" in word or len(word.encode()) > _MAX_PATH_BYTES:
         raise RefusedError(PATH)
     return word
+
+
+def socket(word: object) -> str:
+    """Check the path of a unix socket that need not be there yet, and that conntrackd.conf can name."""
+    found = path(word) if isinstance(word, str) and word.startswith("/") else ""
+    if not 1 < len(found.encode()) <= _MAX_SOCKET_BYTES or not found.isprintable() or set(found) & set(" \"'"):
+        raise RefusedError(SOCKET)
+    return found
 
 
 def tcp(word: object) -> str:

@@ -1,29 +1,23 @@
 """The tracks: what a host checks, and the groups that a failing check demotes.
 
-The keys of one table are read by its model; here are the rules between them, and those between a track and the carp
-interfaces.
+The keys of one table are read by its model; here are the rules between them.
 """
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from carp.attendant.orders import AT_ONCE, Check, CheckKind
-from carp.protocol.demotion import EVERY_INTERFACE
 from carp.protocol.values import NANOSECONDS_PER_SECOND
 
 from . import words
 from .errors import Collector, KeyPath, RefusedError, shown
-from .hints import did_you_mean
-from .layout import TRACK, TRACK_EXAMPLE, carp_tables, track_tables
+from .layout import TRACK, TRACK_EXAMPLE
 from .model import TrackTable, keys_of, read_table
 
 KINDS: Mapping[str, CheckKind] = {kind.value: kind for kind in CheckKind if kind is not CheckKind.BOOT}
 """The keys that name what is checked. The start of the host is not one of them: [global] start-demote is about it."""
-
-DEFAULT_GROUPS = ("carp",)
-"""Of a carp interface that names none."""
 
 _REPEATED = frozenset(KINDS.values()) - AT_ONCE
 _GOES_WITH: Mapping[str, frozenset[CheckKind]] = {
@@ -67,20 +61,6 @@ def read_tracks(document: Mapping[str, Any], problems: Collector) -> tuple[Track
     return tuple(found)
 
 
-def unknown_groups(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, RefusedError]]:
-    """Yield each group of a track that no carp interface is in, with its place."""
-    interfaces = carp_tables(document)
-    groups = {group: None for table in interfaces.values() for group in _groups_of(table)}
-    known = (*groups, EVERY_INTERFACE, *interfaces)
-    for name, table in track_tables(document).items():
-        for group in _groups_of(table):
-            if group in known or not _is_group(group):
-                continue
-            there_are = ", ".join((*groups, EVERY_INTERFACE, "or a carp interface"))
-            fault = f"no carp interface is in {shown(group)}"
-            yield (TRACK, name, "groups"), RefusedError(f"one of {there_are}", fault=fault, hint=did_you_mean(group, known))
-
-
 def _stray(name: str) -> RefusedError:
     if name in keys_of(TrackTable):
         return RefusedError(fault=f"stands in [{TRACK}] itself", hint=f"put it below a line such as {TRACK_EXAMPLE}")
@@ -104,20 +84,6 @@ def _check_kind(path: KeyPath, table: Mapping[str, object], problems: Collector)
         if goes_with is _REPEATED:
             allowed = "the kernel tells of it at once"
         problems.add((*path, key), RefusedError(allowed, fault=f"not together with {kind.value}"))
-
-
-def _groups_of(table: Mapping[str, object]) -> list[str]:
-    """Return the groups of a table that can be compared."""
-    listed = table.get("groups", DEFAULT_GROUPS)
-    return [group for group in listed if isinstance(group, str)] if isinstance(listed, list | tuple) else []
-
-
-def _is_group(word: str) -> bool:
-    try:
-        words.track_group(word)
-    except RefusedError:
-        return False
-    return True
 
 
 def _track(name: str, kind: CheckKind, table: TrackTable) -> Track:

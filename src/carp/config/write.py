@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from .errors import KeyPath, key_text
-from .layout import HOOKS, TRACK, is_carp, rank
-from .model import GlobalTable, HooksTable, InterfaceTable, TrackTable, keys_of
+from .layout import GLOBAL, HOOKS, SYNC, TRACK, is_carp, rank
+from .model import GlobalTable, HooksTable, InterfaceTable, SyncTable, TrackTable, keys_of
 from .secrets import SECRET_KEYS
 
 FILE_MODE = 0o600
@@ -20,10 +20,11 @@ FILE_MODE = 0o600
 _KEY_LEFT_OUT = "# A pass phrase or key is not shown here."
 _KEPT_ELSEWHERE = frozenset({"pass-file", "pass-credential"})
 _DELETE = "\x7f"
+_MODELS: Mapping[str, type[BaseModel]] = {GLOBAL: GlobalTable, SYNC: SyncTable}
 
 
 def to_toml(document: Mapping[str, Any], *, with_keys: bool) -> str:
-    """Write a checked document as carp.toml: [global], tracks as they were, interfaces by number, keys as in the models.
+    """Write a checked document as carp.toml: tables in their order, tracks as they were, keys as in the models.
 
     Without keys a comment stands where one may be; read back, such a text has none.
     """
@@ -33,7 +34,8 @@ def to_toml(document: Mapping[str, Any], *, with_keys: bool) -> str:
         if name == TRACK:
             tables += (_table((TRACK, track), one, TrackTable) for track, one in table.items())
             continue
-        tables.append(_table((name,), table, InterfaceTable if is_carp(name) else GlobalTable, with_keys=with_keys))
+        model = InterfaceTable if is_carp(name) else _MODELS[name]
+        tables.append(_table((name,), table, model, with_keys=with_keys))
         if HOOKS in table:
             tables.append(_table((name, HOOKS), table[HOOKS], HooksTable))
     return "\n".join(tables)

@@ -56,6 +56,7 @@ class Api:
             Route("POST", "/v1/switch/" + NAME, self._switch),
             Route("GET", "/v1/maintenance", self._maintenance),
             Route("POST", "/v1/maintenance", self._maintain),
+            Route("GET", "/v1/sync", self._sync),
             Route("GET", "/v1/config", self._config),
             Route("POST", "/v1/config/save", self._save),
             Route("GET", "/v1/reload", self._difference),
@@ -129,6 +130,9 @@ class Api:
     async def _maintain(self, request: Request) -> Answer:
         _check_keys(request.body, ("on", "reason", "by", "timeout_s"))
         return await _or_refused(self._handover.maintain(request.body))
+
+    async def _sync(self, _: Request) -> Answer:
+        return self._runtime.state_sync.describe()
 
     async def _config(self, _: Request) -> Answer:
         return Stream(self._turns.pace(_document_pieces(self._administration.running.document)))

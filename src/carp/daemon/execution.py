@@ -29,6 +29,7 @@ from .errands import Errands
 from .fencing import Fencing
 from .ownership import Ownership
 from .sender import Sender
+from .state_sync import StateSync
 
 _PAUSE_NS = 5 * NANOSECONDS_PER_MILLISECOND
 """One step takes microseconds: after so long a pause the engine is asked whether what it wanted still holds."""
@@ -50,6 +51,7 @@ class Execution:
         balancers: Balancers,
         chronicle: Chronicle,
         errands: Errands,
+        state_sync: StateSync,
         running: Callable[[], Configuration | None],
     ) -> None:
         self._engine = engine
@@ -59,6 +61,7 @@ class Execution:
         self._balancers = balancers
         self._chronicle = chronicle
         self._errands = errands
+        self._state_sync = state_sync
         self._running = running
         self.observers: set[Callable[[Transition], None]] = set()
         """Are told of each change of state, in the middle of a round."""
@@ -92,6 +95,7 @@ class Execution:
                 case Announce():
                     self._announce(action)
                 case Prepare():
+                    self._state_sync.prepare(action)
                     self._errands.prepare(action)
                 case SetMask():
                     self._balancers.set_mask(action.interface, action.mask)
@@ -138,6 +142,7 @@ class Execution:
             case Transition():
                 self._chronicle.transition(action)
                 self._errands.transition(action, self._parameters(action.interface))
+                self._state_sync.transition(action)
                 for observer in list(self.observers):
                     observer(action)
             case Notice():

@@ -27,7 +27,7 @@ from ..protocol.actions import (
     Transition,
 )
 from ..protocol.engine import Engine
-from ..protocol.events import Configured, Due, Event, Shutdown, TakeFailed, Taken
+from ..protocol.events import Configured, Due, Event, Prepared, Shutdown, TakeFailed, Taken
 from ..protocol.parameters import HostParameters, InterfaceParameters, LinkAddress
 from ..protocol.values import NANOSECONDS_PER_SECOND, Family, Instant
 from .chronicle import Chronicle
@@ -39,6 +39,7 @@ from .lateness import Lateness
 from .ownership import LINK_DOWN_AFTER_S, Ownership
 from .reconcile import Reconciler
 from .sender import Sender
+from .state_sync import StateSync
 
 PACKETS_PER_ROUND = 128
 _NOTHING_READ = Instant(0)
@@ -80,7 +81,8 @@ class Runtime:
         self._timer = Timer()
         self._monitor = Monitor()
         self._loop = asyncio.get_running_loop()
-        self.errands = Errands(self.engine, self.handle, self._loop.call_later)
+        self.state_sync = StateSync(self.engine, self.handle, self._is_up)
+        self.errands = Errands(self.engine, self._on_errand, self._loop.call_later)
         self._execution = Execution(
             self.engine,
             self._sender,
@@ -89,6 +91,7 @@ class Runtime:
             self.hardware.balancers,
             chronicle,
             self.errands,
+            self.state_sync,
             lambda: self.configuration,
         )
         self._changing = asyncio.Lock()
@@ -141,6 +144,7 @@ class Runtime:
         self._stopping = True
         self.handle(Shutdown())
         self._reconciler.stop()
+        await self.state_sync.stop()
         errands_over = self._loop.create_task(self.errands.stop())
         self._loop.remove_reader(self._timer.fileno())
         self._loop.remove_reader(self._monitor.fileno())
@@ -172,6 +176,16 @@ class Runtime:
         if isinstance(event, Taken):
             self.errands.addresses_live(event.interface)
 
+    def _on_errand(self, event: Event) -> None:
+        if isinstance(event, Prepared):
+            self.state_sync.prepared(event)
+        else:
+            self.handle(event)
+
+    def _is_up(self, name: str) -> bool:
+        link = self._table.by_name(name)
+        return link is not None and link.up and link.running
+
     def live_addresses(self, name: str) -> list[str]:
         """List the addresses of a carp interface that are set on this host now."""
         link = self.ownership.links.get(name)
@@ -202,6 +216,7 @@ class Runtime:
         self.errands.expect(configuration)
         self.handle(Configured(host))
         self.errands.adopt(configuration)
+        self.state_sync.adopt(configuration.sync)
 
     def _open_raw_sockets(self) -> None:
         for family in Family:

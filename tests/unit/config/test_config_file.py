@@ -76,9 +76,9 @@ def test_vhid_twice_on_a_parent(refused: Refused):
     ],
 )
 def test_unknown_table(refused: Refused, name: str, hint: str):
-    """A table is [global], [track.NAME] or [carpN] with N 0..9999 without leading zeros."""
+    """A table is [global], [sync], [track.NAME] or [carpN] with N 0..9999 without leading zeros."""
     assert refused(table("carp0") + f'[{name}]\npass = "hush"\n') == [
-        f"carp.toml: {name}: unknown table: [global], [track.NAME] or carp0..carp9999{hint}"
+        f"carp.toml: {name}: unknown table: [global], [sync], [track.NAME] or carp0..carp9999{hint}"
     ]
 
 

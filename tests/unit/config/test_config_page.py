@@ -1,4 +1,4 @@
-"""The page of carp.toml: what it says about tracks and hooks is what the models know, and its examples are accepted."""
+"""The page of carp.toml: what it says about [sync], tracks and hooks is what the models know, and its examples are accepted."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 from carp.attendant.orders import HookKind
 from carp.config import hooks
 from carp.config.load import load_file
-from carp.config.model import HooksTable, TrackTable, keys_of
+from carp.config.model import HooksTable, SyncTable, TrackTable, keys_of
 from carp.config.track import KINDS
 from carp.config.words import BALANCING_WORDS
 from carp.protocol.sharing import shared_addresses
@@ -48,6 +48,17 @@ def test_defaults_of_a_track():
         assert (json.loads(written[0]) if written else None) == fields[CODE.findall(key)[0]].default, key
 
 
+def test_every_key_of_sync():
+    """Each key is described, with its default."""
+    described = {CODE.findall(key)[0]: CODE.findall(default) for key, default, _ in rows("[sync]")}
+    fields = {field.alias or name: field for name, field in SyncTable.model_fields.items()}
+    assert list(described) == list(keys_of(SyncTable))
+    for key, written in described.items():
+        assert (json.loads(written[0]) if written else None) == (None if fields[key].is_required() else fields[key].default), (
+            key
+        )
+
+
 def test_every_key_of_hooks():
     """Each key is described, with the times that hold where none is written."""
     described = {CODE.findall(row[0])[0]: CODE.findall(row[1]) for row in rows("Hooks") if len(row) == 3}
@@ -68,7 +79,7 @@ def test_examples_of_load_balancing(write):
     assert {CODE.findall(row[0])[0] for row in rows("Load balancing")} == set(BALANCING_WORDS) - {"none"}
 
 
-@pytest.mark.parametrize("heading", ["[track.NAME]", "Hooks"])
+@pytest.mark.parametrize("heading", ["[sync]", "[track.NAME]", "Hooks"])
 def test_examples(write, program, heading):
     """Every example is accepted as it is, once its programs are there."""
     examples = re.findall(r"^```toml\n(.*?)^```$", section(heading), re.MULTILINE | re.DOTALL)
@@ -77,4 +88,4 @@ def test_examples(write, program, heading):
         text = re.sub(r"/etc/carp/[a-z-]+", str(program()), example)
         configuration = load_file(write(f"{GOOD}{text}"))
         assert configuration.warnings == ()
-        assert configuration.tracks or configuration.hooks
+        assert configuration.sync or configuration.tracks or configuration.hooks

@@ -16,6 +16,7 @@ from carp.daemon.balancing import Balancers, ParentPort
 from carp.daemon.chronicle import Chronicle
 from carp.daemon.fencing import Fencing
 from carp.daemon.lateness import Lateness
+from carp.daemon.state_sync import StateSync
 from carp.linux.bpf.balancer import Balance, NodeCount, _check, _checked
 from carp.linux.bpf.fence import FenceUnavailable
 from carp.linux.clock import boottime
@@ -257,6 +258,7 @@ class FakeRuntime:
         self.chronicle = Chronicle(2, publish)
         self.lateness = Lateness()
         self.errands = SimpleNamespace(describe=list)
+        self.state_sync = StateSync(self.engine, self.handle, lambda _: True)
         self.started_at = boottime()
         self.configuration: Configuration | None = None
         self.adopted: list[Configuration] = []

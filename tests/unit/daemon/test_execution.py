@@ -85,6 +85,7 @@ class House:
             "errands": SimpleNamespace(
                 prepare=self.note("prepare"), transition=self.note("errand"), notice=self.note("errand")
             ),
+            "state_sync": SimpleNamespace(prepare=self.note("sync"), transition=self.note("sync")),
         }
         self.execution = Execution(self.engine, running=lambda: self.configuration, **hands)
 
@@ -144,18 +145,22 @@ def test_each_is_done_by_whose_it_is(house: House) -> None:
     probe = Probe("carp0", VIP4.ip, bytes(4))
     announce = Announce("carp0", (VIP4,))
     drop = Drop("lan0", DropReason.ECHO, b"")
-    prepare = Prepare("carp0", 3, 7)
     expected: list[tuple[Action, tuple[Any, ...]]] = [
         (probe, ("probe", probe, CARP0)),
         (announce, ("announce", announce, CARP0)),
         (Take("carp0", (VIP4,)), ("take", "carp0", (VIP4,))),
         (CloseFence("carp0", 3), ("close", "carp0", 3)),
         (SetMask("carp0", 0b10), ("mask", "carp0", 0b10)),
-        (prepare, ("prepare", prepare)),
         (drop, ("drop", drop)),
     ]
     for action, done in expected:
         assert house.carry_out(action) == [done, ("release", [])]
+
+
+def test_a_stage_waits_for_the_states_and_for_its_hook(house: House) -> None:
+    """The former first: a stage without a hook is over as soon as the latter are asked."""
+    prepare = Prepare("carp0", 3, 7)
+    assert house.carry_out(prepare) == [("sync", prepare), ("prepare", prepare), ("release", [])]
 
 
 def test_the_order_is_that_of_the_engine(house: House) -> None:
@@ -245,10 +250,11 @@ def test_the_engine_learns_what_a_probe_found(house: House, error: int | None, f
 
 
 def test_who_is_told_of_a_change(house: House) -> None:
-    """The log, the errands with the parameters, and each observer."""
+    """The log, the errands with the parameters, who keeps the states alike, and each observer."""
     seen: list[Transition] = []
     house.execution.observers.add(seen.append)
-    assert house.carry_out(TRANSITION) == [("transition", TRANSITION), ("errand", TRANSITION, CARP0), ("release", [])]
+    told = [("transition", TRANSITION), ("errand", TRANSITION, CARP0), ("sync", TRANSITION)]
+    assert house.carry_out(TRANSITION) == [*told, ("release", [])]
     assert seen == [TRANSITION]
 
 
@@ -302,6 +308,7 @@ def test_an_interface_that_nobody_knows(house: House, configuration: Configurati
     assert [one[:2] for one in done if one[0] != "open"] == [
         ("transition", TRANSITION),
         ("errand", TRANSITION),
+        ("sync", TRANSITION),
         ("advertise", other),
         ("release", []),
     ]

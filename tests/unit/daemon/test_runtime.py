@@ -1,11 +1,14 @@
-"""Which changes of a carp interface its link survives."""
+"""Which changes of a carp interface its link survives; who takes the events of errands; whether a link is up."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from carp.daemon.runtime import _same_link
+from carp.daemon.runtime import Runtime, _same_link
+from carp.linux.rtnetlink import Link
+from carp.protocol.events import DemotionEnded, Event, Prepared
 from carp.protocol.parameters import Balancing, LinkAddress, Node
 from carp.testing.hosts import DUAL_STACK, VIP4, carp_interface
 
@@ -59,3 +62,32 @@ def test_another_mac_is_another_link() -> None:
         assert not _same_link(ALONE, replace(ALONE, lladdr=mac))
     assert not _same_link(ALONE, replace(ALONE, lladdr=LinkAddress.PARENT))
     assert _same_link(ALONE, replace(ALONE, addresses=(VIP4,), nodes=(Node(3, 7),)))
+
+
+def test_the_end_of_a_hook_goes_to_who_waits_for_the_states() -> None:
+    """Whatever else errands have to say goes to the engine."""
+    took: list[tuple[str, Event]] = []
+    runtime: Any = SimpleNamespace(
+        handle=lambda event: took.append(("engine", event)),
+        state_sync=SimpleNamespace(prepared=lambda event: took.append(("state sync", event))),
+    )
+    prepared, ended = Prepared("carp0", 1, 1), DemotionEnded("track a")
+    for event in (prepared, ended):
+        Runtime._on_errand(runtime, event)
+    assert took == [("state sync", prepared), ("engine", ended)]
+
+
+@pytest.mark.parametrize(
+    ("link", "is_up"),
+    [
+        (Link(2, "sync0", True, True, bytes(6), "", 0, 0), True),
+        (Link(2, "sync0", True, False, bytes(6), "", 0, 0), False),
+        (Link(2, "sync0", False, True, bytes(6), "", 0, 0), False),
+        (None, False),
+    ],
+    ids=["up", "no carrier", "down", "gone"],
+)
+def test_a_link_is_up_where_it_carries(link: Link | None, is_up: bool) -> None:
+    """Up, with a carrier, and there at all."""
+    runtime: Any = SimpleNamespace(_table=SimpleNamespace(by_name={"sync0": link}.get))
+    assert Runtime._is_up(runtime, "sync0") is is_up

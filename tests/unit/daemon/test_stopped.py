@@ -36,8 +36,9 @@ class House:
         fencing: Any = SimpleNamespace(sent=self.open_fence, close=lambda name, _vhid: self.open_until.pop(name, None))
         balancers: Any = SimpleNamespace()
         errands: Any = SimpleNamespace(transition=lambda *_: None, notice=lambda _: None)
+        sync: Any = SimpleNamespace(transition=lambda _: None)
         self.execution = Execution(
-            self.bench.engine, sender, ownership, fencing, balancers, Chronicle(0), errands, lambda: None
+            self.bench.engine, sender, ownership, fencing, balancers, Chronicle(0), errands, sync, lambda: None
         )
 
     def read_clock(self) -> Instant:
