@@ -189,7 +189,7 @@ def sync_status(
     context: typer.Context,
     json: Annotated[bool, typer.Option("--json", help="Print everything that is known, as JSON.")] = False,
 ) -> None:
-    """Show whether both hosts have the same states. Exit status: 0 they have, 3 not, 4 without \\[sync]; 1 without carpd."""
+    r"""Show whether both hosts have the same states. Exit status: 0 they have, 3 not, 4 without \[sync]; 1 without carpd."""
     from .sync import status as show
 
     raise typer.Exit(show(context.obj, as_json=json))
@@ -199,7 +199,7 @@ def sync_status(
 def sync_config(
     file: Annotated[Path, typer.Option(metavar="FILE", help="The host's carp.toml.")] = Path("/etc/carp/carp.toml"),
 ) -> None:
-    """Print a conntrackd.conf that fits \\[sync] of carp.toml. Needs no daemon."""
+    r"""Print a conntrackd.conf that fits \[sync] of carp.toml. Needs no daemon."""
     from .sync import config as run
 
     raise typer.Exit(run(file))
