@@ -48,7 +48,8 @@ def balance(decision: Decision) -> Balance:
         nodes=tuple(BalancedNode(rank, virtual_mac(rank + 1), AskerHash(1, 2, 3)) for rank in range(NODES)),
         addresses=tuple(ip_address(address) for address in VIP.values()),
         shared_mac=SHARED_MAC if is_split else b"",
-        reply_mac=PARENT_MAC if is_split else b"",
+        # A kept frame is given this MAC; with its own it is the same frame in every repetition.
+        reply_mac=SHARED_MAC if is_split else b"",
         delivers=False,
         router=False,
     )
