@@ -164,7 +164,7 @@ class Balancers:
         return wanted
 
     def _balance_of(self, parameters: InterfaceParameters, port: ParentPort, *, router: bool) -> Balance:
-        splits = parameters.balancing is not Balancing.ARP
+        splits = parameters.balancing.splits_packets
         asker = AskerHash.prepare(parameters.key)
         nodes = tuple(
             BalancedNode(self._fencing.slot(parameters.name, node.vhid), virtual_mac(node.vhid), asker)

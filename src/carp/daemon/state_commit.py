@@ -3,7 +3,8 @@
 Before the addresses are live: commit, flush, resync. Without the commit connections would be reset; without the flush the next
 one would put old copies over live states; without the resync conntrackd would know but a part of what it has just written.
 After that: what came from the old MASTER since, and a copy of everything for the peer, which a commit does not send by itself.
-That copy waits until conntrackd has worked off its own events, or it would miss a hundred states.
+That copy waits until conntrackd has worked off its own events, or it would miss a hundred states. After a commit that took too
+long, which conntrackd ends by itself, the flush is made up for as well.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import Any
 from ..config.sync import Sync
 from ..linux import conntrackd
 from ..linux.clock import boottime
-from ..linux.conntrackd import ConntrackdError, Request
+from ..linux.conntrackd import ConntrackdError, ConntrackdLateError, Request
 from ..protocol.values import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, Instant
 from .chronicle import logger
 
@@ -44,6 +45,8 @@ class Commit:
         self._last: _Result | None = None
         self._runs = 0
         self._followed_up = True
+        self._was_late = False
+        """Whether the flush has still to be made."""
 
     def describe(self) -> dict[str, Any] | None:
         """Return what came of the last one for the status, None before the first."""
@@ -66,10 +69,18 @@ class Commit:
         """Commit, in time and whatever becomes of it; right after another one only what came since."""
         self._runs += 1
         began = boottime()
+        if self._followed_up:
+            self._was_late = False
         timeout_ns = min(_BROKEN_TIMEOUT_NS, sync.timeout_ns) if is_broken else sync.timeout_ns
         steps = _STEPS if self._followed_up else _STEPS[:1]
-        problem = await _ask_in_time(sync.socket, steps, Instant(began + timeout_ns))
-        self._followed_up = bool(problem)
+        problem = ""
+        try:
+            await _ask_in_time(sync.socket, steps, Instant(began + timeout_ns))
+            self._followed_up = False
+        except ConntrackdLateError as error:
+            problem, self._followed_up, self._was_late = str(error), False, True
+        except ConntrackdError as error:
+            problem, self._followed_up = str(error), True
         took_ms = round((boottime() - began) / NANOSECONDS_PER_MILLISECOND, 1)
         self._last = _Result(datetime.now(UTC).isoformat(timespec="milliseconds"), took_ms, problem)
         if problem:
@@ -86,21 +97,19 @@ class Commit:
         with contextlib.suppress(ConntrackdError):  # whoever watches tells of it
             await conntrackd.ask(sync.socket, Request.COMMIT, _PATIENCE_S)
             await _work_off_events(sync.socket)
+            if self._was_late:
+                await conntrackd.ask(sync.socket, Request.FLUSH, _PATIENCE_S)
             await conntrackd.ask(sync.socket, Request.RESYNC, _PATIENCE_S)
             await conntrackd.ask(sync.socket, Request.BULK_UPDATE, _PATIENCE_S)
         if self._runs == run:
             self._followed_up = True
 
 
-async def _ask_in_time(path: str, requests: tuple[Request, ...], deadline: Instant) -> str:
-    """Make requests one after the other; return why one failed, or ""."""
+async def _ask_in_time(path: str, requests: tuple[Request, ...], deadline: Instant) -> None:
+    """Make requests one after the other; raises ConntrackdError."""
     for request in requests:
         left_s = max((deadline - boottime()) / NANOSECONDS_PER_SECOND, 0.001)
-        try:
-            await conntrackd.ask(path, request, left_s)
-        except ConntrackdError as error:
-            return str(error)
-    return ""
+        await conntrackd.ask(path, request, left_s)
 
 
 async def _work_off_events(path: str) -> None:

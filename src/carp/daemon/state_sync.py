@@ -264,13 +264,15 @@ class StateSync:
 
     async def _commit_for_all(self, sync: Sync) -> None:
         """Write the peer's states into the kernel for every stage that begins until that is done."""
-        while waiting := [stage for stage in self._stages.values() if not stage.committed]:
-            await self._commit.run(sync, is_broken=bool(self._problem))
-            for stage in waiting:
-                stage.committed = True
-                if stage.prepared is not None:
-                    self._handle(stage.prepared)
-        self._committing = None
+        try:
+            while waiting := [stage for stage in self._stages.values() if not stage.committed]:
+                await self._commit.run(sync, is_broken=bool(self._problem))
+                for stage in waiting:
+                    stage.committed = True
+                    if stage.prepared is not None:
+                        self._handle(stage.prepared)
+        finally:
+            self._committing = None
         if self._is_master(sync):
             self._follow_up(sync)
 

@@ -44,6 +44,10 @@ class ConntrackdError(Exception):
     """conntrackd did not do it; the text says why, without a subject."""
 
 
+class ConntrackdLateError(ConntrackdError):
+    """It was not done in time; conntrackd goes on with what it was asked to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """What the answer to STATISTICS says, and who gave it.
@@ -64,7 +68,8 @@ async def ask(path: str, request: Request, timeout_s: float) -> tuple[str, int]:
     """Return the answer and the id of the process that gave it.
 
     Raises:
-        ConntrackdError: nobody answers, not in time, or too much.
+        ConntrackdLateError: not in time.
+        ConntrackdError: nobody answers, or too much.
     """
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection:
@@ -75,7 +80,7 @@ async def ask(path: str, request: Request, timeout_s: float) -> tuple[str, int]:
                 await loop.sock_sendall(connection, _REQUEST.pack(request))
                 answer = await _read(loop, connection)
         except TimeoutError:
-            raise ConntrackdError(f"does not answer within {timeout_s:g} s") from None
+            raise ConntrackdLateError(f"does not answer within {timeout_s:g} s") from None
         except BlockingIOError:
             raise ConntrackdError("does not take connections any more") from None
         except OSError as error:

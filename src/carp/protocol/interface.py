@@ -17,7 +17,7 @@ from .holding import BalancedHolding, Holding, inquiry
 from .host import Host, Parent, Round
 from .interval import election_interval_ns
 from .packet import Advertisement, Datagram, DropReason
-from .parameters import Balancing, InterfaceParameters
+from .parameters import InterfaceParameters
 from .paths import Paths
 from .statistics import Statistics
 from .table import NO_ONE, NOT_ASKED, Effect, Heard, Input, Standing, would_preempt
@@ -335,7 +335,7 @@ class CarpInterface:
 
     def _asks(self, vhost: VirtualHost) -> bool:
         """Tell whether this MASTER answers for the addresses, and so has to see whether another host does with another MAC."""
-        return self.parameters.is_balanced and self.parameters.balancing is not Balancing.ARP and vhost is self.leader
+        return self.parameters.balancing.splits_packets and vhost is self.leader
 
     def _prepare(self, vhost: VirtualHost, round_: Round) -> None:
         """Begin the pre-master stage unless it runs; a MASTER whose stage is over already takes its addresses."""

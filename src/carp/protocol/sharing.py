@@ -7,8 +7,7 @@ given the MAC of one of them, always of the same one, whoever is its MASTER.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .dialect import AskerRule
-from .parameters import HostParameters, InterfaceParameters
+from .parameters import InterfaceParameters
 from .values import Address
 
 
@@ -24,11 +23,6 @@ class SharedAddress:
     def macs(self) -> frozenset[bytes]:
         """The MACs that rightfully claim the address."""
         return frozenset(member.mac for member in self.members if member.mac is not None)
-
-    @property
-    def rule(self) -> AskerRule:
-        """What chooses the member; the configuration sees to it that all agree."""
-        return self.members[0].dialect.asker
 
 
 def shared_addresses(interfaces: Iterable[InterfaceParameters]) -> list[SharedAddress]:
@@ -47,12 +41,6 @@ def shared_addresses(interfaces: Iterable[InterfaceParameters]) -> list[SharedAd
         for (carpdev, address), members in found.items()
         if len(members) > 1
     ]
-
-
-def shared_of(host: HostParameters, name: str) -> dict[Address, SharedAddress]:
-    """Find those of one carp interface."""
-    found = shared_addresses(host.interfaces)
-    return {one.address: one for one in found if any(member.name == name for member in one.members)}
 
 
 def _rank(interface: InterfaceParameters) -> int:

@@ -207,7 +207,6 @@ def test_there_is_no_file(carp: Any, tmp_path: Path) -> None:
     assert "none.toml: cannot be read" in done.err
 
 
-@pytest.mark.skipif(CONNTRACKD is None, reason="conntrackd is not installed")
 @pytest.mark.parametrize(("address", "peer"), [("10.9.9.1", "10.9.9.2"), ("fd00::1", "fd00::2")])
 def test_conntrackd_reads_it(config: Any, tmp_path: Path, address: str, peer: str) -> None:
     """Its client reads the whole file before it finds that no daemon is there."""
@@ -215,7 +214,8 @@ def test_conntrackd_reads_it(config: Any, tmp_path: Path, address: str, peer: st
     text = CARP_TOML.replace("10.9.9.1", address).replace("10.9.9.2", peer)
     file = tmp_path / "conntrackd.conf"
     file.write_text(config(text.replace("[sync]\n", f'[sync]\nconntrackd = "{socket}"\n')).out)
-    asked = [str(CONNTRACKD), "-C", str(file), "-s"]
+    assert CONNTRACKD is not None
+    asked = [CONNTRACKD, "-C", str(file), "-s"]
     assert "parsing config" not in (said := subprocess.run(asked, capture_output=True, text=True, timeout=10).stderr)
     assert "can't connect" in said
     file.write_text(file.read_text().replace("Port 3780", "Prot 3780"))

@@ -13,7 +13,7 @@ from carp.config.sync import Sync
 from carp.daemon import state_commit, state_sync
 from carp.daemon.state_sync import FACT, StateSync
 from carp.linux import conntrackd
-from carp.linux.conntrackd import ConntrackdError, Request
+from carp.linux.conntrackd import ConntrackdError, ConntrackdLateError, Request
 from carp.protocol.actions import Action, Prepare, Take, Transition
 from carp.protocol.engine import Engine
 from carp.protocol.events import DemotionEnded, DemotionStarted, Event, Forced, Prepared
@@ -145,7 +145,7 @@ class Conntrackd:
         takes_s = self.takes_s.get(request, _ANSWERS_AFTER_S)
         if self.hangs or takes_s > timeout_s:
             await asyncio.sleep(timeout_s)
-            raise ConntrackdError(f"does not answer within {timeout_s:g} s")
+            raise ConntrackdLateError(f"does not answer within {timeout_s:g} s")
         await asyncio.sleep(takes_s)
         if request is Request.STATISTICS:
             return _STATISTICS.format(internal=7, **vars(self)), self.pid

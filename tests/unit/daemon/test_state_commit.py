@@ -238,6 +238,27 @@ def test_nothing_follows_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     housed(monkeypatch, scenario)
 
 
+@pytest.mark.parametrize("slow", BEFORE)
+def test_what_takes_too_long_is_completed(monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
+    """As conntrackd ends it by itself: without the flush old copies would stay, and the peer would have none."""
+
+    async def scenario(house: House) -> None:
+        commit = Commit()
+        house.conntrackd.takes_s = {Request[slow]: 9}
+        await commit.run(SYNC, is_broken=False)
+        assert commit.is_unfinished
+        house.conntrackd.takes_s = {}
+        await commit.run(SYNC, is_broken=False)
+        house.conntrackd.words()
+        await commit.follow_up(SYNC)
+        assert house.conntrackd.words() == ["COMMIT", "FLUSH", "RESYNC", "BULK_UPDATE"]
+        await commit.run(SYNC, is_broken=False)
+        await commit.follow_up(SYNC)
+        assert house.conntrackd.words() == [*BEFORE, *AFTER]
+
+    housed(monkeypatch, scenario)
+
+
 @pytest.mark.parametrize("broken", [Request.COMMIT, Request.RUNTIME, Request.RESYNC, Request.BULK_UPDATE])
 def test_one_that_hangs_while_it_follows(monkeypatch: pytest.MonkeyPatch, broken: Request) -> None:
     """Disturbs nobody, and the next takeover begins anew."""

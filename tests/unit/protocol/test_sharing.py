@@ -5,10 +5,9 @@ from ipaddress import ip_address
 import pytest
 
 from carp.protocol.actions import Announce, Note, Notice, Send, Take, Transition
-from carp.protocol.dialect import AskerRule
 from carp.protocol.events import AddressClaimed
-from carp.protocol.parameters import HostParameters, LinkAddress
-from carp.protocol.sharing import shared_addresses, shared_of
+from carp.protocol.parameters import LinkAddress
+from carp.protocol.sharing import shared_addresses
 from carp.protocol.values import State, virtual_mac
 from carp.testing.bench import Bench, only
 from carp.testing.clock import milliseconds, seconds
@@ -74,23 +73,10 @@ class TestWhoShares:
         """A carp interface that the administrator took down does not count."""
         assert self.vhids(*sharers(1, 2), carp_interface("carp3", 3, up=False)) == {str(VIP4.ip): [1, 2]}
 
-    def test_rule_of_the_dialect(self):
-        """What chooses among them is what their dialect says."""
-        rules = {name: shared_addresses(sharers(1, 2, dialect=name))[0].rule for name in ("auto", "freebsd9", "netbsd")}
-        assert rules == {"auto": AskerRule.ADDRESS, "freebsd9": AskerRule.ADDRESS, "netbsd": AskerRule.MAC}
-
     def test_macs(self):
         """The MACs that stand for an address are those of all sharers that have one of their own."""
         (shared,) = shared_addresses([*sharers(1, 2), *sharers(3, lladdr=LinkAddress.PARENT), *sharers(4, lladdr=STRANGER)])
         assert shared.macs == {virtual_mac(1), virtual_mac(2), STRANGER}
-
-    def test_those_of_one_interface(self):
-        """Of a host's shared addresses those of one carp interface are found by its name."""
-        both = carp_interface("carp1", 1, addresses=(VIP4, VIP6)), carp_interface("carp2", 2, addresses=(VIP4, OWN))
-        third = carp_interface("carp3", 3, addresses=(OWN,))
-        host = HostParameters((*both, third))
-        found = {name: set(shared_of(host, name)) for name in ("carp1", "carp2", "carp3", "carp4")}
-        assert found == {"carp1": {VIP4.ip}, "carp2": {VIP4.ip, OWN.ip}, "carp3": {OWN.ip}, "carp4": set()}
 
 
 class TestAnnouncing:
