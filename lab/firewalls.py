@@ -15,7 +15,7 @@ from pathlib import Path
 from .conntrackd import Conntrackd, flush_states
 from .figures import Pair
 from .host import Carp, Host, Status, program, toml
-from .lan import Lan, Port
+from .lan import Port
 from .netns import CommandError
 from .stage import Stage
 from .tables import addresses as addresses_of
@@ -218,7 +218,7 @@ class FirewallPair:
         first = self.lan.attach(label, [f"172.16.0.{number}/24"], interface=LAN)
         ports = {LAN: first}
         for lan, interface, prefix in ((self.wan, WAN, "192.0.2."), (self.link, LINK, "10.9.9.")):
-            ports[interface] = _join(lan, first, interface, f"{prefix}{number}/24")
+            ports[interface] = lan.join(first, interface, [f"{prefix}{number}/24"])
         skew = self.pair.skew_a if number == 1 else self.pair.skew_b
         carp = Carp(LAN_CARP, LAN_VHID, self.pair.advbase, skew, (f"{LAN_SHARED}/24",), LAN, "lanpasswd")
         internet = carp.but(
@@ -232,7 +232,3 @@ class FirewallPair:
         firewall = Firewall(ports, self.stage.directory / label, (carp, internet), keys)
         self.stage.adopt(firewall)
         return firewall
-
-
-def _join(lan: Lan, port: Port, interface: str, address: str) -> Port:
-    return lan.join(port, interface, [address])

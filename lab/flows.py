@@ -143,21 +143,12 @@ class Flows:
             for address in self.addresses
         }
 
-    def whole(self, since: int, hosts: Iterable[str] | None = None) -> bool:
-        """Tell whether after an instant all flows are answered again, and by each of the named hosts some."""
+    def whole(self, since: int) -> bool:
+        """Tell whether after an instant all flows are answered again."""
         newest = self.tallies[-1]
         if newest["at"] - PROGRESS_EVERY_NS < since:
             return False
-        shares = self.shares().values()
-        return all(sum(one.values()) >= _WHOLE and all(one[label] for label in hosts or ()) for one in shares)
-
-    def wait_until_whole(self, timeout_s: float, since: int, hosts: Iterable[str] | None = None) -> int:
-        """Wait for that; return the instant."""
-        wanted = list(hosts or ())
-        try:
-            return until(lambda: self.whole(since, wanted), timeout_s, f"each flow to be answered, by {wanted or 'anybody'}")
-        except TimeoutError as error:
-            raise TimeoutError(f"{error}: {self.shares()}") from None
+        return all(sum(one.values()) >= _WHOLE for one in self.shares().values())
 
     def wait_for_time(self, duration_s: float) -> None:
         """Let the run go on for a while."""

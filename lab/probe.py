@@ -25,7 +25,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any, TypedDict
 
-from lab.netns import enter
+from lab.netns import bind_freely, enter
 
 PORT = 7112
 TICK_NS = 1_000_000
@@ -34,8 +34,6 @@ STALL_NS = 3_000_000
 PATIENCE_NS = 1_000_000_000
 """A question that stays unanswered this long is lost."""
 
-_IPV6_FREEBIND = 78
-_IP_FREEBIND = 15
 _SEQUENCE = struct.Struct("!Q")
 _ITIMERSPEC = struct.Struct("qqqq")
 _CLOCK_MONOTONIC = 1
@@ -195,14 +193,9 @@ class _Probe:
             self.stop_asked = True
 
     def _open_echo(self, address: str, host: int) -> None:
-        family = _family(address)
-        echo = socket.socket(family, socket.SOCK_DGRAM)
-        if family == socket.AF_INET:
-            echo.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-        else:
-            echo.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+        echo = socket.socket(_family(address), socket.SOCK_DGRAM)
         echo.setblocking(False)
-        echo.bind((address, PORT))
+        bind_freely(echo, address, PORT)
         label = bytes((host,))
 
         def answer() -> None:

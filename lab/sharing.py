@@ -9,8 +9,6 @@ from .stage import SHARED
 from .wait import until
 
 IP, IP_STEALTH, IP_UNICAST, ARP = "ip", "ip-stealth", "ip-unicast", "arp"
-PACKET_MODES = (IP, IP_STEALTH, IP_UNICAST)
-"""The modes in which a hash of each packet's addresses chooses its host; in the other one a hash of who asks by ARP does."""
 QUICK_STEPS = (0, 80, 40)
 """advbase, the advskew of the node that a host prefers, and what each place after it adds."""
 USUAL_STEPS = (1, 0, 100)

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
+from lab.wire import checksum
+
 MOST = 10_000
 PORT = 7114
 QUESTION = struct.Struct("!III")
@@ -60,14 +62,6 @@ def stations(count: int, lan: int = 0) -> list[Station]:
     return found
 
 
-def ones_complement(data: bytes) -> int:
-    """Return the Internet checksum of data, an odd length padded."""
-    data += b"\0" * (len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    total = (total & 0xFFFF) + (total >> 16)
-    return ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
-
-
 def request(station: Station, target: str) -> bytes:
     """Return the frame that asks for the MAC of an address: an ARP request, or a neighbour solicitation with its MAC."""
     packed = ip_address(target).packed
@@ -78,7 +72,7 @@ def request(station: Station, target: str) -> bytes:
     option = bytes((_LINK_ADDRESS_OPTION, 1)) + station.mac
     message = struct.pack("!BBHI", _SOLICITATION, 0, 0, 0) + packed + option
     pseudo = station.ipv6 + group + struct.pack("!II", len(message), _PROTOCOL_ICMP6)
-    message = message[:2] + struct.pack("!H", ones_complement(pseudo + message)) + message[4:]
+    message = message[:2] + struct.pack("!H", checksum(pseudo + message)) + message[4:]
     header = struct.pack("!IHBB", 0x60000000, len(message), _PROTOCOL_ICMP6, 255) + station.ipv6 + group
     return b"\x33\x33" + group[12:] + station.mac + struct.pack("!H", IPV6) + header + message
 
@@ -91,10 +85,10 @@ def question(station: Station, target: str, mac: bytes) -> bytearray:
     udp = struct.pack("!HHHH", PORT, PORT, length, 0) + payload
     if len(packed) == 4:
         header = struct.pack("!BBHHHBBH", 0x45, 0, HEADER4 + length, 0, 0, 64, _PROTOCOL_UDP, 0) + source + packed
-        header = header[:10] + struct.pack("!H", ones_complement(header)) + header[12:]
+        header = header[:10] + struct.pack("!H", checksum(header)) + header[12:]
         return bytearray(mac + station.mac + struct.pack("!H", IPV4) + header + udp)
     pseudo = source + packed + struct.pack("!II", length, _PROTOCOL_UDP)
-    udp = udp[:6] + struct.pack("!H", ones_complement(pseudo + udp) or 0xFFFF) + udp[8:]
+    udp = udp[:6] + struct.pack("!H", checksum(pseudo + udp) or 0xFFFF) + udp[8:]
     header = struct.pack("!IHBB", 0x60000000, length, _PROTOCOL_UDP, 64) + source + packed
     return bytearray(mac + station.mac + struct.pack("!H", IPV6) + header + udp)
 

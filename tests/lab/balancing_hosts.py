@@ -55,7 +55,7 @@ def shared_mac(mode: str, leader: int = 1) -> str:
 def check_told(flows: Flows, mac: str) -> None:
     """Demand that each station is told one MAC of each address by one host, and which."""
     for address, told in flows.resolve().items():
-        macs = [[mac for mac, _ in told.get(station.flow, [])] for station in flows.stations]
+        macs = [[one for one, _ in told.get(station.flow, [])] for station in flows.stations]
         assert [one for one in macs if one != [mac]] == [], address
 
 

@@ -120,11 +120,6 @@ def check_twice_is_short(lan, cluster, since):
             assert twice <= cluster.interval + 2 * LONGEST_DELAY, overlap
 
 
-def shares_of(lan, name):
-    """Pick what one host served."""
-    return [one for one in lan.history.shares if one.station == name]
-
-
 @given(clusters(), st.integers(0, seconds(12)))
 def test_each_share_has_one_server_once_the_lan_is_quiet(cluster, storm):
     """After any weather each share is served by one host within a bound and for good, and by two only for a short time."""

@@ -1,7 +1,8 @@
 """What would keep the hosts of several configurations from agreeing on one MASTER.
 
-An error means that hosts refuse each other's advertisements, so that more than one becomes MASTER, or that they balance load
-by different rules. A warning means that they agree, but perhaps not as their owner thinks. Keys are compared and never shown.
+An error means that hosts refuse each other's advertisements, so that more than one becomes MASTER, that they balance load by
+different rules, or that their conntrackds do not reach each other. A warning means that they agree, but perhaps not as their
+owner thinks. Keys are compared and never shown.
 """
 
 from collections.abc import Iterator, Sequence

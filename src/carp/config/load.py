@@ -65,11 +65,6 @@ class Configuration:
     start_demote_time_ns: int = DEFAULT_START_DEMOTE_TIME_NS
     sync: Sync | None = None
 
-    @property
-    def arpbalance(self) -> bool:
-        """Whether net.inet.carp.arpbalance is 1."""
-        return self.host.arpbalance
-
 
 @dataclass(frozen=True, slots=True)
 class Source:

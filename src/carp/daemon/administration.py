@@ -118,7 +118,7 @@ class Administration:
             "allow": host.allow,
             "preempt": host.preempt,
             "log": running.log,
-            "arpbalance": running.arpbalance,
+            "arpbalance": host.arpbalance,
             "suppress-preempt": sum(fact.owner == OWNER for fact in self._runtime.engine.host.demotions),
             "demotion": self.demoting.count(CARP_GROUP),
             "dscp": AUTO.tos >> _DSCP_SHIFT if host.dscp is None else host.dscp,

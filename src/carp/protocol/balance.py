@@ -1,7 +1,7 @@
 """Which node of a load-balanced address serves whom: the BSDs' rules, bit for bit (PROTOCOL.md 7, WIRE.md 8 and 9).
 
-`carp.bpf.c` does the same in the kernel. Addresses are packed, in network byte order, of 4 or 16 bytes; a node is named by its
-index, 0 for the first; a count of nodes is 1..32.
+`choice.h` does the same in the kernel, and is compared with this. Addresses are packed, in network byte order, of 4 or 16
+bytes; a node is named by its index, 0 for the first; a count of nodes is 1..32.
 """
 
 import hashlib

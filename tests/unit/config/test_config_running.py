@@ -135,7 +135,7 @@ def test_new_keys():
     }
     loaded = load_document(document, STRICT)
     assert (loaded.host.dscp, loaded.host.ifdown_demotion, loaded.host.senderr_demotion) == (46, 240, 0)
-    assert loaded.arpbalance
+    assert loaded.host.arpbalance
     (carp0,) = loaded.host.interfaces
     assert not carp0.up
     assert carp0.peers == (ip_address("198.51.100.2"), ip_address("2001:db8::2"))
@@ -145,7 +145,7 @@ def test_new_defaults():
     """Without them all is as it was: up, to the multicast group, the DSCP of the dialect, demotions by one."""
     loaded = load_document({"carp0": WHOLE}, STRICT)
     assert loaded.host == HostParameters(loaded.host.interfaces, dscp=None, ifdown_demotion=1, senderr_demotion=1)
-    assert not loaded.arpbalance
+    assert not loaded.host.arpbalance
     assert loaded.host.interfaces[0].up
     assert loaded.host.interfaces[0].peers == ()
 

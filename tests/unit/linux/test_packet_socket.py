@@ -13,7 +13,6 @@ GROUP_MAC = bytes.fromhex("01005e000103")
 OTHER_GROUP_MAC = bytes.fromhex("01005e000104")
 UNICAST_MAC = bytes.fromhex("00005e000103")
 PATIENCE_S = 0.2
-ETH_P_ALL = 3
 
 
 @pytest.fixture

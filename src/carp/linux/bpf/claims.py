@@ -12,7 +12,7 @@ from ...protocol.values import Address
 from .libbpf import BpfMap, FenceUnavailable
 
 SLOTS = 8192
-"""How many carp interfaces one daemon can fence; as in maps.h."""
+"""How many virtual hosts one daemon can fence, a balanced carp interface counting as one more; as in maps.h."""
 
 _VIP = struct.Struct("=I16s")
 _OWNER = struct.Struct("=II")

@@ -19,7 +19,6 @@
 #define IPV6_SOURCE 8
 #define IPV6_DESTINATION 24
 #define IPV6_HEADER 40
-#define NO_ADDRESS 0
 
 /*
  * An Ethernet header and the 20 bytes behind it, which are all of an IPv4 header's fixed part, and hold the sender of an ARP.
