@@ -34,8 +34,9 @@ figures are of too few repetitions.
 Two hosts, a and b, are network namespaces on a bridge; a is preferred. A client asks the shared address each millisecond.
 Instants of frames are the kernel's, at the switch port. *late* is what a takeover takes beyond the protocol's own time: from
 the last advertisement of a, three intervals and a skew. *both* is for how long, within 1.5 s after the takeover, both hosts
-answered ARP. Priorities and advskews are the highest of each program, so that each waits as little as its protocol allows. A
-figure is the median, with the least and the most in brackets; x is its ratio to carpd's.
+answered ARP. Priorities and advskews are the highest of each program, so that each waits as little as its protocol allows.
+CARP counts in 1/256 s: at 10 ms a's interval is 3.9 ms and b waits for 23 ms, or, "patient", 7.8 ms and 35 ms; VRRP waits for
+30 ms. A figure is the median, with the least and the most in brackets; x is its ratio to carpd's.
 """
 FLOOD_NOTE = (
     "The flood comes from the victim's own switch port; CPU is the victim's, in percent of one processor. VRRP has no digest "

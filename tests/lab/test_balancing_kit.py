@@ -10,8 +10,9 @@ from lab.flow_record import FlowRecord, Reply
 from lab.flows import Flows
 from lab.shares import MARGIN_NS, measure
 from lab.stage import SHARED, Stage
-from lab.stations import answer, node_of, number, ones_complement, question, request, stations, wanted_nodes
+from lab.stations import answer, node_of, number, question, request, stations, wanted_nodes
 from lab.wait import now_ns
+from lab.wire import checksum
 
 MS = 1_000_000
 FLOWS = 200
@@ -86,12 +87,12 @@ def test_frames_are_right(address: str) -> None:
     frame = bytes(number(question(station, address, bytes(6)), 77))
     if ":" in address:
         pseudo = frame[22:54] + (20).to_bytes(4, "big") + (17).to_bytes(4, "big")
-        assert ones_complement(pseudo + frame[54:]) == 0
+        assert checksum(pseudo + frame[54:]) == 0
         asked = request(station, address)
         pseudo = asked[22:54] + (32).to_bytes(4, "big") + (58).to_bytes(4, "big")
-        assert ones_complement(pseudo + asked[54:]) == 0
+        assert checksum(pseudo + asked[54:]) == 0
     else:
-        assert ones_complement(frame[14:34]) == 0
+        assert checksum(frame[14:34]) == 0
     head = 54 if ":" in address else 34
     assert answer(frame[: head + 8] + b"\x05" + frame[head + 8 :]) == (5, 0, 77)
 

@@ -295,7 +295,7 @@ def test_a_scripts_exit_status(kit: ProgramKit, pair: tuple[Host, Host]) -> None
         failed = from_a.demoted("carp0", 4 * SLACK_S, go)
         from_b.became("carp0", "MASTER", SLACK_S, go)
         assert "track disk fails: exit status 1: the disk is full" in a.log_text()
-        kit.wait_for_lines("count", RISES + 1, 4 * SLACK_S)
+        kit.wait_for_lines(f"began-{RISES + 1}", 1, 4 * SLACK_S)
         wait_settled(QUICK, a, b)
         changes = from_a.all(is_demotion("carp0"), go)
     assert [one.data["detail"].partition(" (")[0] for one in changes] == ["0 -> 5", "5 -> 0"]
