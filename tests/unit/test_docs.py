@@ -149,6 +149,7 @@ def documents(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         configuration=SimpleNamespace(drafts=(), document={}),
         hardware=SimpleNamespace(balancers=Balancers(fencing)),
         errands=SimpleNamespace(describe=lambda: [track]),
+        statistics=lambda: bench.engine.statistics,
     )
     monkeypatch.setattr(status, "boottime", lambda: bench.now)
 

@@ -87,9 +87,10 @@ class Chronicle:
             self.publish("notice", _notice_document(notice))
         if level > self.level and (self.publish is None or each_is_news):
             return
-        more = self._due((notice.interface, notice.vhid, notice.note), now)
-        if more is None:
+        kind = (notice.interface, notice.vhid, notice.note)
+        if self._repeats(kind, now):
             return
+        more = self._begin(kind, now)
         if self.publish is not None and not each_is_news:
             self.publish("notice", _notice_document(notice))
         place = notice.interface if notice.vhid is None else f"{notice.interface} vhid {notice.vhid}"
@@ -102,23 +103,35 @@ class Chronicle:
 
     def drop(self, drop: Drop, now: Instant) -> None:
         """Tell why a packet was refused."""
+        kind = (drop.parent, drop.reason)
+        if self._repeats(kind, now):
+            return
         level = _DROP_LEVELS.get(drop.reason, _USUAL_DROP_LEVEL)
         if level > self.level and self.publish is None:
             return
-        more = self._due((drop.parent, drop.reason), now)
-        if more is None:
-            return
+        more = self._begin(kind, now)
         if self.publish is not None:
             self.publish("drop", _drop_document(drop))
         vhid = "" if drop.vhid is None else f" vhid {drop.vhid}"
         self.say(level, f"{drop.parent}{vhid}: packet from {address_text(drop.source)} dropped ({drop.reason.value}){more}")
 
-    def _due(self, kind: object, now: Instant) -> str | None:
-        """Tell whether a kind of message may be told again, and what to add about those that were not told."""
+    def unseen(self, parent: str, reason: DropReason, count: int) -> None:
+        """So many more packets were refused like those that `drop` was told of."""
+        limit = self._limits.get((parent, reason))
+        if limit is not None:
+            limit.suppressed += count
+
+    def _repeats(self, kind: object, now: Instant) -> bool:
+        """Tell whether a kind of message was told a short while ago, and count it then."""
         limit = self._limits.get(kind)
-        if limit is not None and now - limit.written_at < _REPEAT_AFTER_NS:
-            limit.suppressed += 1
-            return None
+        if limit is None or now - limit.written_at >= _REPEAT_AFTER_NS:
+            return False
+        limit.suppressed += 1
+        return True
+
+    def _begin(self, kind: object, now: Instant) -> str:
+        """A kind of message is told now; return what to add about those that were not told."""
+        limit = self._limits.get(kind)
         self._limits[kind] = _Limit(now)
         return f" (and {limit.suppressed} more like it)" if limit is not None and limit.suppressed else ""
 

@@ -32,7 +32,7 @@ from .sender import Sender
 from .state_sync import StateSync
 
 _PAUSE_NS = 5 * NANOSECONDS_PER_MILLISECOND
-"""One step takes microseconds: after so long a pause the engine is asked whether what it wanted still holds."""
+"""One step takes microseconds: after so long a pause the engine is asked whether what it wanted still holds, unless it must."""
 
 
 class Execution:
@@ -65,31 +65,42 @@ class Execution:
         self._running = running
         self.observers: set[Callable[[Transition], None]] = set()
         """Are told of each change of state, in the middle of a round."""
-        self._ran_at = boottime()
 
-    def handle(self, event: Event) -> None:
-        """Give the engine an event, do everything that it asks for, and what follows from that."""
-        self._ran_at = boottime()
-        pending = deque(self._engine.handle(event, self._ran_at))
-        released: list[str] = []
+    def handle(self, event: Event, now: Instant | None = None) -> None:
+        """Give the engine an event, do everything that it asks for, and what follows from that.
+
+        `now` is when the event is handled: that of a batch of events, else this moment.
+        """
+        made_at = boottime() if now is None else now
+        actions = self._engine.handle(event, made_at)
+        if actions:
+            self._carry_out(actions, made_at)
+
+    def _carry_out(self, actions: list[Action], made_at: Instant) -> None:
+        pending = deque(actions)
+        released: dict[str, None] = {}
+        ran_at = made_at
         while pending:
             action = pending.popleft()
             match action:
                 case Send():
                     now = boottime()
-                    if now - self._ran_at < _PAUSE_NS:
+                    # Before its peers' patience is over, this virtual host cannot have been replaced.
+                    if now - ran_at < _PAUSE_NS or now - made_at < action.holds_ns:
                         pending.extend(self._send(action, now))
                     else:
-                        pending = deque(self._reconsider([action, *pending], now))
-                    self._ran_at = now
+                        pending = deque(self._reconsider([action, *pending], now - made_at, now))
+                    ran_at = now
+                case Drop() | Transition() | Notice():
+                    self._tell(action, made_at)
                 case Probe():
                     pending.extend(self._probe(action))
                 case Take():
                     # An interface that is made anew releases first.
-                    released = [name for name in released if name != action.interface]
+                    released.pop(action.interface, None)
                     self._ownership.take(action.interface, action.addresses)
                 case Release():
-                    released.append(action.interface)
+                    released[action.interface] = None
                 case CloseFence():
                     self._fencing.close(action.interface, action.vhid)
                 case Announce():
@@ -99,31 +110,31 @@ class Execution:
                     self._errands.prepare(action)
                 case SetMask():
                     self._balancers.set_mask(action.interface, action.mask)
-                case Transition() | Notice() | Drop():
-                    self._tell(action)
         # Everybody bows out before the first one is torn down.
-        self._ownership.release(released)
+        self._ownership.release(list(released))
 
-    def _reconsider(self, actions: list[Action], now: Instant) -> list[Action]:
+    def _reconsider(self, actions: list[Action], gap_ns: int, now: Instant) -> list[Action]:
         """This host did not run for a while: leave out the advertisements of those who step back for it."""
-        answer = self._engine.handle(Stalled(now - self._ran_at), now)
+        answer = self._engine.handle(Stalled(gap_ns), now)
         stepped_back = {(one.interface, one.vhid) for one in answer if isinstance(one, Transition)}
         kept = [one for one in actions if not (isinstance(one, Send) and (one.interface, one.vhid) in stepped_back)]
         return kept + answer
 
     def _send(self, action: Send, before: Instant) -> list[Action]:
-        parameters = self._parameters(action.interface)
+        interface = self._engine.interface(action.interface)
+        parameters = self._parameters(action.interface) if interface is None else interface.parameters
         result = self._sender.advertise(action, parameters) if parameters is not None else None
-        if parameters is None or result is None:
+        if result is None:
             return []
         error, unreached = result
-        if error is None and action.holds_ns:
+        if error is None and action.holds_ns and interface is not None:
             until = Instant(before + action.holds_ns)
-            closed_ns = self._fencing.sent(action.interface, action.vhid, parameters.families, action.family, until, before)
+            families = interface.leader.families
+            closed_ns = self._fencing.sent(action.interface, action.vhid, families, action.family, until, before)
             if closed_ns is not None:
                 late = f"{closed_ns / NANOSECONDS_PER_MILLISECOND:.0f} ms"
                 self._chronicle.say(2, f"{action.interface}: the fence was closed for {late}: an advertisement came too late")
-        return self._engine.handle(Sent(action.interface, action.vhid, action.family, error, unreached), boottime())
+        return self._engine.handle(Sent(action.interface, action.vhid, action.family, error, unreached), before)
 
     def _probe(self, action: Probe) -> list[Action]:
         parameters = self._parameters(action.interface)
@@ -137,8 +148,10 @@ class Execution:
         if interface is not None:
             self._sender.announce(action, interface.parameters)
 
-    def _tell(self, action: Transition | Notice | Drop) -> None:
+    def _tell(self, action: Transition | Notice | Drop, now: Instant) -> None:
         match action:
+            case Drop():
+                self._chronicle.drop(action, now)
             case Transition():
                 self._chronicle.transition(action)
                 self._errands.transition(action, self._parameters(action.interface))
@@ -146,10 +159,8 @@ class Execution:
                 for observer in list(self.observers):
                     observer(action)
             case Notice():
-                self._chronicle.notice(action, boottime())
+                self._chronicle.notice(action, now)
                 self._errands.notice(action)
-            case Drop():
-                self._chronicle.drop(action, boottime())
 
     def _parameters(self, name: str) -> InterfaceParameters | None:
         """Find an interface's parameters; one that is being removed still bows out, with its former ones."""

@@ -8,7 +8,7 @@ link, which has a slot that never opens; their shares are guarded on the parent 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..linux.bpf.balancer import Balancer
@@ -76,24 +76,29 @@ class Fencing:
         return self._slots[key]
 
     def sent(
-        self, name: str, vhid: int, families: Iterable[Family], family: Family, until: Instant, now: Instant
+        self, name: str, vhid: int, families: Sequence[Family], family: Family, until: Instant, now: Instant
     ) -> int | None:
         """An advertisement was sent; return for how many ns the fence had closed before, None if it had not."""
-        slot = self._slots.get((name, vhid))
+        key = (name, vhid)
+        slot = self._slots.get(key)
         if self._fence is None or slot is None:
             return None
-        holds = self._holds.setdefault((name, vhid), {})
-        former = self._fence.deadlines.deadline(slot)
+        deadlines = self._fence.deadlines
+        former = deadlines.deadline(slot)
         closed_ns = None
         if 0 < former <= now:
             # It opens again when every family has been sent; until then it counts as closed on purpose.
             closed_ns = now - former
             self.late_closings[name] += 1
-            self._fence.deadlines.close_slot(slot)
-            holds.clear()
-        holds[family] = until
-        if all(one in holds for one in families):
-            self._fence.deadlines.extend(slot, Instant(min(holds[one] for one in families)))
+            deadlines.close_slot(slot)
+            self._holds.pop(key, None)
+        if len(families) > 1:
+            holds = self._holds.setdefault(key, {})
+            holds[family] = until
+            if not all(one in holds for one in families):
+                return closed_ns
+            until = min(holds[one] for one in families)
+        deadlines.extend(slot, until)
         return closed_ns
 
     def close(self, name: str, vhid: int) -> None:

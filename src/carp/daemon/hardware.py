@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from ..linux import carplink
 from ..linux.bpf.fence import FenceUnavailable
+from ..linux.bpf.hearing import Hearing
 from ..linux.carplink import CarpLink
 from ..linux.claim_socket import ClaimSocket
 from ..linux.journal import Journal
@@ -125,6 +126,15 @@ class Hardware:
         self.follow_snooping()
         return problems
 
+    def admit(self, host: HostParameters) -> None:
+        """Let the kernel refuse what is for none of these virtual hosts: just before the engine is told of them.
+
+        A new parent refuses nothing until then. Where CARP is not allowed everything is counted and nothing judged.
+        """
+        for name, port in self.ports.items():
+            vhids = [node.vhid for one in host.interfaces if one.carpdev == name for node in one.nodes]
+            port.socket.admit(vhids if host.allow else None)
+
     def is_current(self) -> bool:
         """Tell whether what is shared out on the parents still fits them."""
         return self.balancers.is_current(self._parent_ports())
@@ -192,14 +202,19 @@ class Hardware:
             return
         self.lose_parent(name)
 
-        def job(netlink: Netlink) -> None:
+        def job(netlink: Netlink) -> Hearing | None:
             carplink.prepare_parent(self._journal, name)
             self._keeper.keep(name, PARENT_SETTINGS)
             self._fencing.guard_parent(netlink, name, index)
+            try:
+                return Hearing.load()
+            except FenceUnavailable:
+                return None  # everything comes, as it does without the filter
 
-        await self._worker.run(Urgency.SETUP, job)
+        hearing = await self._worker.run(Urgency.SETUP, job)
+        assert hearing is None or isinstance(hearing, Hearing)
         with ExitStack() as opened:
-            socket = PacketSocket(name, index)
+            socket = PacketSocket(name, index, hearing)
             opened.callback(socket.close)
             claims = ClaimSocket(name)
             opened.callback(claims.close)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 
 from ..config.load import Configuration
-from ..linux import sysctl
+from ..linux import batch, sysctl
 from ..linux.carplink import CarpLink
 from ..linux.clock import Timer, boottime
 from ..linux.journal import Journal
@@ -23,12 +23,11 @@ from ..linux.raw_socket import RawSocket
 from ..linux.rtnetlink import filter_index
 from ..linux.service_manager import Notifier
 from ..linux.worker import Urgency, Worker
-from ..protocol.actions import (
-    Transition,
-)
+from ..protocol.actions import Transition
 from ..protocol.engine import Engine
 from ..protocol.events import Configured, Due, Event, Prepared, Shutdown, TakeFailed, Taken
 from ..protocol.parameters import HostParameters, InterfaceParameters, LinkAddress
+from ..protocol.statistics import Statistics
 from ..protocol.values import NANOSECONDS_PER_SECOND, Family, Instant
 from .chronicle import Chronicle
 from .errands import Errands
@@ -40,8 +39,8 @@ from .ownership import LINK_DOWN_AFTER_S, Ownership
 from .reconcile import Reconciler
 from .sender import Sender
 from .state_sync import StateSync
+from .unseen import Unseen
 
-PACKETS_PER_ROUND = 128
 _NOTHING_READ = Instant(0)
 _TRY_AGAIN_AFTER_S = 1.0
 
@@ -63,6 +62,9 @@ class Runtime:
         self.started_at = boottime()
         self._notifier = notifier
         self._feed_at: Instant | None = None
+        self._due_at: Instant | None = None
+        """The engine's next deadline, as it was when the timer was set."""
+        self._unseen = Unseen(chronicle)
         self.engine = Engine(journal.reserve_counter(), random.Random())  # noqa: S311
         self.worker = Worker()
         self._table = LinkTable()
@@ -214,6 +216,7 @@ class Runtime:
         for name in _parents_of(configuration):
             self.handle(self.hardware.describe_parent(name))
         self.errands.expect(configuration)
+        self.hardware.admit(host)
         self.handle(Configured(host))
         self.errands.adopt(configuration)
         self.state_sync.adopt(configuration.sync)
@@ -237,11 +240,12 @@ class Runtime:
         self._loop.add_reader(port.claims.fileno(), self._on_claims, port)
 
     def _unwatch(self, port: Port) -> None:
+        self._unseen.collect(port.socket)
         self._loop.remove_reader(port.socket.fileno())
         self._loop.remove_reader(port.claims.fileno())
 
     def _on_claims(self, port: Port) -> None:
-        for claim in port.claims.drain(PACKETS_PER_ROUND):
+        for claim in port.claims.drain(batch.PACKETS):
             self.handle(claim)
 
     def _on_timer(self) -> None:
@@ -253,23 +257,27 @@ class Runtime:
             self._feed()
 
     def _round(self, readable: PacketSocket | RawSocket | None) -> None:
-        # A due advertisement never waits for reading.
         now = boottime()
-        self._execution.handle(Due(_NOTHING_READ))
-        master_down = self.engine.next_master_down()
-        if master_down is not None and master_down <= now:
-            # Whoever we are about to give up for dead may be waiting in a queue.
-            sockets: list[PacketSocket | RawSocket] = [port.socket for port in self.hardware.ports.values()]
-            sockets += self._raw.values()
-            read_until = min((self._drain(socket) for socket in sockets), default=now)
-            self._execution.handle(Due(read_until))
-        elif readable is not None:
+        if self._due_at is not None and self._due_at <= now:
+            # A due advertisement never waits for reading.
+            self._execution.handle(Due(_NOTHING_READ), now)
+            master_down = self.engine.next_master_down()
+            if master_down is not None and master_down <= now:
+                # Whoever we are about to give up for dead may be waiting in a queue.
+                sockets: list[PacketSocket | RawSocket] = [port.socket for port in self.hardware.ports.values()]
+                sockets += self._raw.values()
+                read_until = min((self._drain(socket) for socket in sockets), default=now)
+                self._execution.handle(Due(read_until))
+                readable = None
+        if readable is not None:
             self._drain(readable)
         self._set_timer()
 
     def _set_timer(self) -> None:
-        due = [at for at in (self.engine.next_deadline(), self._feed_at) if at is not None]
-        self._timer.set(min(due, default=None))
+        self._due_at = at = self.engine.next_deadline()
+        if self._feed_at is not None and (at is None or self._feed_at < at):
+            at = self._feed_at
+        self._timer.set(at)
 
     def _feed(self) -> None:
         """Tell the service manager that rounds are run: only the protocol's own timer leads here."""
@@ -280,13 +288,20 @@ class Runtime:
             self._set_timer()
 
     def _drain(self, socket: PacketSocket | RawSocket) -> Instant:
-        """Read a bounded number of packets; return the moment up to which all were read."""
-        read_until = socket.begin_drain()
-        count = 0
-        for packet in socket.drain(PACKETS_PER_ROUND):
-            count += 1
-            self._execution.handle(packet)
-        return packet.arrival if count == PACKETS_PER_ROUND else read_until
+        """Read a batch of packets; return the moment up to which all were read."""
+        packets, read_until = socket.read()
+        now = boottime()
+        for packet in packets:
+            self._execution.handle(packet, now)
+        if isinstance(socket, PacketSocket):
+            self._unseen.collect(socket)
+        return read_until
+
+    def statistics(self) -> Statistics:
+        """Return the counters of the whole host, with what its kernel refused."""
+        for port in self.hardware.ports.values():
+            self._unseen.collect(port.socket)
+        return self._unseen.added_to(self.engine.statistics)
 
     def _on_link_change(self) -> None:
         try:
@@ -345,6 +360,7 @@ class Runtime:
             if self.configuration is None or self._stopping:
                 return
             self._report_problems(await self._settle(self._host, self.configuration.drafts))
+            self.hardware.admit(self._host)
             for name in self.hardware.ports:
                 self.handle(self.hardware.describe_parent(name))
 

@@ -130,7 +130,7 @@ def _head(runtime: Runtime) -> Document:
 
 
 def _tail(runtime: Runtime) -> Document:
-    return {"tracks": runtime.errands.describe(), "statistics": _statistics(runtime.engine.statistics)}
+    return {"tracks": runtime.errands.describe(), "statistics": _statistics(runtime.statistics())}
 
 
 def _interface_pieces(runtime: Runtime, interface: CarpInterface) -> Iterator[bytes]:

@@ -14,7 +14,9 @@ _CLOCK_BOOTTIME = 7
 _TFD_NONBLOCK = os.O_NONBLOCK
 _TFD_CLOEXEC = os.O_CLOEXEC
 _TFD_TIMER_ABSTIME = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+# What never waits keeps the interpreter's lock, which is quicker and cannot be lost to another thread.
+_libc = ctypes.PyDLL(None, use_errno=True)
+_libc.timerfd_settime.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 
 
 class _Timespec(ctypes.Structure):
@@ -34,23 +36,32 @@ class StampConverter:
     """Turns the kernel's packet stamps (CLOCK_REALTIME, ns) into instants.
 
     The wall clock may be stepped at any moment, so both clocks are read together at the start of each drain and a stamp never
-    leaves [previous drain, this drain]. What came before a step and is read after it fits the clocks of the previous drain.
+    leaves [all was read until then, this drain]. What came before a step and is read after it fits the clocks of the last drain
+    that left nothing.
     """
 
-    __slots__ = ("_former_offset_ns", "_now", "_offset_ns", "_previous")
+    __slots__ = ("_former_offset_ns", "_now", "_offset_ns", "_previous", "_stopped_at")
 
     def __init__(self) -> None:
         self._previous = self._now = boottime()
         self._offset_ns = self._former_offset_ns = self._now - time.time_ns()
+        self._stopped_at: Instant | None = None
 
     def begin_drain(self) -> Instant:
         """Read both clocks; return the moment up to which an empty socket has been read."""
-        self._previous, self._former_offset_ns = self._now, self._offset_ns
+        if self._stopped_at is None:
+            self._previous, self._former_offset_ns = self._now, self._offset_ns
+        else:
+            self._previous, self._stopped_at = self._stopped_at, None
         # Whatever comes between both readings makes packets look younger, never older.
         wall = time.time_ns()
         self._now = boottime()
         self._offset_ns = self._now - wall
         return self._now
+
+    def stop_at(self, arrival: Instant) -> None:
+        """This drain ends with a packet that arrived then; others may wait that came after it and long ago."""
+        self._stopped_at = arrival
 
     def convert(self, stamp_ns: int) -> Instant:
         """Place a stamp on CLOCK_BOOTTIME."""
@@ -59,7 +70,9 @@ class StampConverter:
         # Where both would do, the later one: taken for old, a living MASTER's advertisement would bring a second MASTER.
         if self._previous <= before_step <= self._now and (at < before_step or at > self._now):
             at = before_step
-        return Instant(max(self._previous, min(at, self._now)))
+        if at > self._now:
+            return self._now
+        return Instant(at) if at > self._previous else self._previous
 
 
 class Timer:
@@ -70,6 +83,8 @@ class Timer:
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create")
         self._armed: Instant | None = None
+        self._spec = _Itimerspec()
+        self._spec_at = ctypes.addressof(self._spec)
 
     def fileno(self) -> int:
         """Return the descriptor for a reader."""
@@ -81,9 +96,9 @@ class Timer:
             return
         # A value of zero would disarm.
         moment = 0 if at is None else max(1, at)
-        value = _Timespec(moment // NANOSECONDS_PER_SECOND, moment % NANOSECONDS_PER_SECOND)
-        spec = _Itimerspec(_Timespec(0, 0), value)
-        if _libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(spec), None) < 0:
+        value = self._spec.value
+        value.seconds, value.nanoseconds = divmod(moment, NANOSECONDS_PER_SECOND)
+        if _libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, self._spec_at, None) < 0:
             raise OSError(ctypes.get_errno(), "timerfd_settime")
         self._armed = at
 

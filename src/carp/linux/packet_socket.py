@@ -1,25 +1,26 @@
 """Advertisements to the group through AF_PACKET on a parent: received before netfilter, sent from the virtual MAC.
 
 The kernel filter passes protocol 112 to groups only, whole or fragmented, tagged or not: what is wrong with such a packet is
-for the parser to count. It never looks at the source MAC, which a whole group shares. Advertisements to one host go another
-way (`raw_socket`).
+for the parser to count, or, where there is BPF, for the filter itself (`bpf/hearing`). It never looks at the source MAC, which
+a whole group shares. Advertisements to one host go another way (`raw_socket`).
 """
 
 import errno
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from ..protocol.events import PacketArrived
 from ..protocol.packet import GROUP_MAC
-from ..protocol.values import Family, Instant
-from . import bpf_filter
-from .bpf_filter import ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, SNAP_BYTES
+from ..protocol.values import NANOSECONDS_PER_SECOND, Family, Instant
+from . import batch, bpf_filter
+from .bpf.hearing import Hearing, Refused
+from .bpf_filter import ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6
 from .clock import StampConverter
 
 _ETH_P_ALL = 0x0003
 _ETHERTYPE = {Family.IPV4: ETHERTYPE_IPV4, Family.IPV6: ETHERTYPE_IPV6}
-_FAMILY = {ethertype: family for family, ethertype in _ETHERTYPE.items()}
+_FAMILY = {struct.pack("!H", ethertype): family for family, ethertype in _ETHERTYPE.items()}
 
 _SOL_PACKET = 263
 _PACKET_ADD_MEMBERSHIP, _PACKET_DROP_MEMBERSHIP = 1, 2
@@ -31,30 +32,45 @@ _SO_TIMESTAMPNS = 35
 _TP_STATUS_VLAN_VALID = 1 << 4
 _AUXDATA = struct.Struct("=IIIHHHH")
 _TIMESPEC = struct.Struct("=qq")
+_USUAL_CONTROL = struct.Struct("=16sqq16sI16x")
+"""A stamp and then the auxiliary data, of which the first word is the status."""
+_STAMP_HEADER = struct.pack("=Qii", 16 + _TIMESPEC.size, socket.SOL_SOCKET, _SO_TIMESTAMPNS)
+_AUXDATA_HEADER = struct.pack("=Qii", 16 + _AUXDATA.size, _SOL_PACKET, _PACKET_AUXDATA)
+_USUAL_CONTROL_BYTES = 72
 _MEMBERSHIP = struct.Struct("=iHH8s")
 _GROUP_BIT = 0x01
-_ANCILLARY_BYTES = 128
-_RECEIVE_BUFFER_BYTES = 1 << 20
+_RECEIVE_BUFFER_BYTES = 4 << 20
+"""The kernel doubles it and needs 832 bytes for a small frame: room for a pause of 100 ms at 100,000 a second."""
 
 
 class PacketSocket:
-    """The one socket of a parent."""
+    """The one socket of a parent.
 
-    def __init__(self, parent: str, index: int) -> None:
+    Args:
+        parent: the name of the interface.
+        index: its index.
+        hearing: the filter that refuses what is not for this host, None to see everything; closed with the socket.
+    """
+
+    def __init__(self, parent: str, index: int, hearing: Hearing | None = None) -> None:
         """Open it; raises OSError, EPERM without CAP_NET_RAW."""
         self.parent = parent
         self.index = index
+        self._hearing = hearing
         self._stamps = StampConverter()
         self._received_macs: frozenset[bytes] = frozenset()
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
         try:
             self._set_up()
         except OSError:
-            self._socket.close()
+            self.close()
             raise
 
     def _set_up(self) -> None:
-        bpf_filter.attach(self._socket, bpf_filter.advertisements())
+        if self._hearing is not None:
+            self._hearing.attach(self._socket)
+        else:
+            bpf_filter.attach(self._socket, bpf_filter.advertisements())
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
@@ -66,40 +82,32 @@ class PacketSocket:
         """Return the descriptor for a reader."""
         return self._socket.fileno()
 
-    def begin_drain(self) -> Instant:
-        """Start a round of reading; return the moment up to which everything is read once the socket is empty."""
-        return self._stamps.begin_drain()
+    def read(self) -> tuple[list[PacketArrived], Instant]:
+        """Read a batch of packets; return them with the moment up to which everything that arrived has been read.
 
-    def drain(self, at_most: int) -> Iterator[PacketArrived]:
-        """Read packets until the socket is empty or `at_most` were read."""
-        for _ in range(at_most):
-            try:
-                frame, ancillary, _, _ = self._socket.recvmsg(SNAP_BYTES, _ANCILLARY_BYTES)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in (errno.ENETDOWN, errno.EINTR):
-                    continue  # said once when the parent goes down; its link event tells the rest
-                raise
-            event = self._event(frame, ancillary)
-            if event is not None:
-                yield event
-
-    def _event(self, frame: bytes, ancillary: list[tuple[int, int, bytes]]) -> PacketArrived | None:
-        if len(frame) < ETHERNET_HEADER_BYTES:
-            return None
-        family = _FAMILY.get(int.from_bytes(frame[12:14]))
-        if family is None:
-            return None
-        arrival = self._stamps.convert(2**63)
-        tagged = False
-        for level, kind, data in ancillary:
-            if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
-                seconds, nanoseconds = _TIMESPEC.unpack_from(data)
-                arrival = self._stamps.convert(seconds * 1_000_000_000 + nanoseconds)
-            elif level == _SOL_PACKET and kind == _PACKET_AUXDATA:
-                tagged = bool(_AUXDATA.unpack_from(data)[0] & _TP_STATUS_VLAN_VALID)
-        return PacketArrived(self.parent, family, frame[ETHERNET_HEADER_BYTES:], arrival, tagged)
+        Raises OSError; that the parent is down is none.
+        """
+        read_until = self._stamps.begin_drain()
+        read = batch.shared()
+        count = read.receive(self._socket.fileno())
+        memory, convert, parent = read.memory, self._stamps.convert, self.parent
+        packets = []
+        lengths = zip(read.lengths(count), read.control_lengths(count), strict=True)
+        for place, (length, control_length) in enumerate(lengths):
+            if control_length == _USUAL_CONTROL_BYTES:
+                stamp, seconds, nanoseconds, auxdata, status = _USUAL_CONTROL.unpack_from(memory, read.control_at[place])
+            if control_length != _USUAL_CONTROL_BYTES or stamp != _STAMP_HEADER or auxdata != _AUXDATA_HEADER:
+                seconds, nanoseconds, status = _search(read, place, control_length)
+            arrival = convert(seconds * NANOSECONDS_PER_SECOND + nanoseconds)
+            start = read.data_at[place]
+            family = _FAMILY.get(memory[start + 12 : start + ETHERNET_HEADER_BYTES])
+            if length >= ETHERNET_HEADER_BYTES and family is not None:
+                packet = memory[start + ETHERNET_HEADER_BYTES : start + length]
+                packets.append(PacketArrived(parent, family, packet, arrival, bool(status & _TP_STATUS_VLAN_VALID)))
+        if count < batch.PACKETS:
+            return packets, read_until
+        self._stamps.stop_at(arrival)
+        return packets, arrival
 
     def send(self, frame: bytes) -> int | None:
         """Send a whole Ethernet frame; return None, or the errno if it could not be sent."""
@@ -108,6 +116,15 @@ class PacketSocket:
         except OSError as error:
             return error.errno or errno.EIO
         return None
+
+    def admit(self, vhids: Iterable[int] | None) -> None:
+        """Let the kernel refuse what is not for these vhids, if it can; None: let everything come, as at first."""
+        if self._hearing is not None:
+            self._hearing.admit(vhids)
+
+    def refused(self) -> list[Refused]:
+        """Return what the kernel has refused since this was asked last."""
+        return [] if self._hearing is None else self._hearing.refused()
 
     def receive_macs(self, macs: Iterable[bytes]) -> None:
         """Have the parent's own filter let frames to exactly these MACs, 6 bytes each, in; without promiscuous mode.
@@ -136,6 +153,19 @@ class PacketSocket:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+        if self._hearing is not None:
+            self._hearing.close()
+
+
+def _search(read: batch.Batch, place: int, length: int) -> tuple[int, int, int]:
+    """Look for the stamp and the status in control messages of another order; without a stamp a packet has just come."""
+    seconds, nanoseconds, status = 2**33, 0, 0
+    for level, kind, data in read.controls(place, length):
+        if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
+            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+        elif (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA):
+            status = _AUXDATA.unpack_from(data)[0]
+    return seconds, nanoseconds, status
 
 
 def ethernet_header(source_mac: bytes, family: Family) -> bytes:

@@ -8,11 +8,12 @@ unreachable.
 import errno
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from ..protocol.events import PacketArrived
 from ..protocol.packet import IP_PROTOCOL_CARP, TTL, DropReason, ipv6_packet, parse_ip
-from ..protocol.values import Family, Instant
+from ..protocol.values import NANOSECONDS_PER_SECOND, Family, Instant
+from . import batch
 from .clock import StampConverter
 
 _ADDRESS_FAMILY = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
@@ -25,15 +26,17 @@ _IPV4_PACKET_INFO = struct.Struct("=i4s4s")
 _IPV6_PACKET_INFO = struct.Struct("=16si")
 _NUMBER = struct.Struct("=i")
 _TIMESPEC = struct.Struct("=qq")
-_MOST_BYTES = 512
-_ANCILLARY_BYTES = 160
-_RECEIVE_BUFFER_BYTES = 1 << 20
+_RECEIVE_BUFFER_BYTES = 4 << 20
 _IPV4_DESTINATION = 16
 _IPV4_MULTICAST = range(0xE0, 0xF0)
 _IPV6_MULTICAST = 0xFF
 _LINK_LOCAL = bytes.fromhex("fe80")
 
-_Ancillary = list[tuple[int, int, bytes]]
+_IPV6_NAME_ADDRESS = 8
+"""Offset in a sockaddr_in6."""
+
+_Controls = dict[tuple[int, int], bytes]
+"""The data of control messages by level and kind."""
 
 
 class RawSocket:
@@ -75,44 +78,49 @@ class RawSocket:
         """Return the descriptor for a reader."""
         return self._socket.fileno()
 
-    def begin_drain(self) -> Instant:
-        """Start a round of reading; return the moment up to which everything is read once the socket is empty."""
-        return self._stamps.begin_drain()
+    def read(self) -> tuple[list[PacketArrived], Instant]:
+        """Read a batch of packets to this host alone; return them with the moment up to which all that arrived have been read.
 
-    def drain(self, at_most: int) -> Iterator[PacketArrived]:
-        """Read packets to this host alone until the socket is empty or `at_most` were read."""
-        for _ in range(at_most):
-            try:
-                data, ancillary, _, sender = self._socket.recvmsg(_MOST_BYTES, _ANCILLARY_BYTES)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in (errno.ENETDOWN, errno.EINTR):
-                    continue
-                raise
-            event = self._ipv4(data, ancillary) if self._family is Family.IPV4 else self._ipv6(data, ancillary, sender[0])
-            if event is not None:
-                yield event
+        Raises OSError.
+        """
+        read_until = self._stamps.begin_drain()
+        read = batch.shared()
+        count = read.receive(self._socket.fileno())
+        packets = []
+        lengths = zip(read.lengths(count), read.control_lengths(count), strict=True)
+        for place, (length, control_length) in enumerate(lengths):
+            start = read.data_at[place]
+            data = read.memory[start : start + length]
+            controls = {(level, kind): value for level, kind, value in read.controls(place, control_length)}
+            seconds, nanoseconds = _TIMESPEC.unpack(controls[socket.SOL_SOCKET, _SO_TIMESTAMPNS])
+            arrival = self._stamps.convert(seconds * NANOSECONDS_PER_SECOND + nanoseconds)
+            if self._family is Family.IPV4:
+                packet, index = data, self._ipv4_index(data, controls)
+            else:
+                source = read.name_at[place] + _IPV6_NAME_ADDRESS
+                packet, index = self._ipv6(data, controls, read.memory[source : source + 16])
+            if index is not None:
+                packets.append(PacketArrived(self._name_of(index), self._family, packet, arrival))
+        if count < batch.PACKETS:
+            return packets, read_until
+        self._stamps.stop_at(arrival)
+        return packets, arrival
 
-    def _ipv4(self, packet: bytes, ancillary: _Ancillary) -> PacketArrived | None:
+    @staticmethod
+    def _ipv4_index(packet: bytes, controls: _Controls) -> int | None:
+        """Return the index of the interface; None for what came to a group before the socket was set up."""
         if packet[_IPV4_DESTINATION] in _IPV4_MULTICAST:
-            return None  # it came before the socket was set up
-        index, _, _ = _IPV4_PACKET_INFO.unpack(_find(ancillary, socket.IPPROTO_IP, _IP_PKTINFO))
-        return PacketArrived(self._name_of(index), self._family, packet, self._arrival(ancillary))
-
-    def _ipv6(self, payload: bytes, ancillary: _Ancillary, sender: str) -> PacketArrived | None:
-        """Put the header together again that the kernel has taken off."""
-        destination, index = _IPV6_PACKET_INFO.unpack(_find(ancillary, socket.IPPROTO_IPV6, socket.IPV6_PKTINFO))
-        if destination[0] == _IPV6_MULTICAST:
             return None
-        (hop_limit,) = _NUMBER.unpack(_find(ancillary, socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT))
-        source = socket.inet_pton(socket.AF_INET6, sender.partition("%")[0])
-        packet = ipv6_packet(source, destination, payload, traffic_class=0, hop_limit=hop_limit)
-        return PacketArrived(self._name_of(index), self._family, packet, self._arrival(ancillary))
+        index, _, _ = _IPV4_PACKET_INFO.unpack(controls[socket.IPPROTO_IP, _IP_PKTINFO])
+        return int(index)
 
-    def _arrival(self, ancillary: _Ancillary) -> Instant:
-        seconds, nanoseconds = _TIMESPEC.unpack(_find(ancillary, socket.SOL_SOCKET, _SO_TIMESTAMPNS))
-        return self._stamps.convert(seconds * 1_000_000_000 + nanoseconds)
+    @staticmethod
+    def _ipv6(payload: bytes, controls: _Controls, source: bytes) -> tuple[bytes, int | None]:
+        """Put the header together again that the kernel has taken off; return the packet and the index as above."""
+        destination, index = _IPV6_PACKET_INFO.unpack(controls[socket.IPPROTO_IPV6, socket.IPV6_PKTINFO])
+        (hop_limit,) = _NUMBER.unpack(controls[socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT])
+        packet = ipv6_packet(source, destination, payload, traffic_class=0, hop_limit=hop_limit)
+        return packet, None if destination[0] == _IPV6_MULTICAST else index
 
     def send(self, packet: bytes, parent_index: int) -> int | None:
         """Send a packet where its header says; return None, or the errno if it could not be sent.
@@ -144,8 +152,3 @@ class RawSocket:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
-
-
-def _find(ancillary: _Ancillary, level: int, kind: int) -> bytes:
-    """Return the data of a control message that was asked for when the socket was set up."""
-    return next(data for its_level, its_kind, data in ancillary if (its_level, its_kind) == (level, kind))

@@ -24,6 +24,7 @@ from carp.linux.rtnetlink import Link, LinkAddress
 from carp.protocol.actions import Action, Transition
 from carp.protocol.engine import Engine
 from carp.protocol.events import Configured, Event
+from carp.protocol.statistics import Statistics
 from carp.protocol.values import Instant
 from carp.testing.hosts import address, parent_up
 
@@ -287,6 +288,10 @@ class FakeRuntime:
         """Tell the fence's programs what the running configuration wants."""
         ports = {"eth0": ParentPort(2, bytes.fromhex("020000000001")), "eth1": ParentPort(3, bytes.fromhex("020000000002"))}
         assert self.hardware.balancers.follow(self.engine.host.parameters, ports) == []
+
+    def statistics(self) -> Statistics:
+        """Return the counters of the whole host."""
+        return self.engine.statistics
 
     def live_addresses(self, _: str) -> list[str]:
         """List the addresses that are set: none without a kernel."""

@@ -29,7 +29,7 @@ from carp.protocol.actions import (
     Transition,
 )
 from carp.protocol.engine import Engine
-from carp.protocol.events import Configured, Forced, Shutdown, Taken
+from carp.protocol.events import Configured, Forced, Shutdown, Stalled, Taken
 from carp.protocol.packet import DropReason
 from carp.protocol.parameters import HostParameters
 from carp.protocol.values import NANOSECONDS_PER_MILLISECOND, Family, Instant, State
@@ -331,6 +331,39 @@ def test_a_pause_that_harms_nobody(house: House) -> None:
     other = replace(SEND, interface="carp1", vhid=2)
     words = house.words(SEND, other, Announce("carp1", (VIP4,)))
     assert words == ["advertise", "open", "advertise", "open", "announce", "release"]
+
+
+def test_a_pause_within_the_patience_of_peers_is_not_asked_about(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All virtual hosts would be asked, each time; one that holds for no time is asked about after a few milliseconds."""
+    house.become_master("carp0", "carp1")
+    asked: list[Any] = []
+    handle = house.engine.handle
+
+    def note(event: Any, now: Instant) -> list[Action]:
+        if isinstance(event, Stalled):
+            asked.append(event.gap_ns)
+        return handle(event, now)
+
+    monkeypatch.setattr(house.engine, "handle", note)
+    house.sending_takes_ns = SEND.holds_ns // 2 - 1
+    house.carry_out(SEND, SEND, SEND)
+    assert asked == []
+    house.carry_out(SEND, SEND, SEND, SEND)
+    assert asked == [3 * house.sending_takes_ns]
+    asked.clear()
+    house.sending_takes_ns = 6 * NANOSECONDS_PER_MILLISECOND
+    house.carry_out(SEND, replace(SEND, holds_ns=0))
+    assert asked == [house.sending_takes_ns]
+
+
+def test_a_batch_of_events_has_one_moment(house: House) -> None:
+    """What was stopped after it is noticed all the same."""
+    house.become_master("carp0")
+    moment = house.now
+    house.now = Instant(house.now + 10_000 * NANOSECONDS_PER_MILLISECOND)
+    house.done.clear()
+    house.execution.handle(Ask((SEND,)), moment)
+    assert [one[0] for one in house.done if one[0] in ("advertise", "transition")] == ["transition"]
 
 
 def test_who_steps_back_for_a_pause_advertises_no_more(house: House) -> None:

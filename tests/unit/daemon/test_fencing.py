@@ -118,6 +118,8 @@ def test_both_families_open_it(house: House) -> None:
     assert house.open_until("carp0", 1) == 0
     house.sent("carp0", 1, 20, families=(IPV6, IPV4))
     assert house.open_until("carp0", 1) == seconds(20)
+    house.sent("carp0", 1, 40, families=(IPV4, IPV6))
+    assert house.open_until("carp0", 1) == seconds(20)
 
 
 def test_the_families_of_two_virtual_hosts_are_apart(house: House) -> None:

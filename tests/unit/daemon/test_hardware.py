@@ -12,6 +12,7 @@ from daemon_kit import FakeBalancer, FakeFence, fencing_of
 
 from carp.daemon import hardware as module
 from carp.daemon.hardware import Hardware
+from carp.linux.bpf.hearing import Hearing
 from carp.linux.carplink import CarpLink
 from carp.linux.rtnetlink import Link
 from carp.protocol.parameters import Balancing, HostParameters, InterfaceParameters, LinkAddress, Node
@@ -23,6 +24,8 @@ MACS = {ETH0: bytes.fromhex("020000000001"), ETH1: bytes.fromhex("020000000002")
 SOURCES = ((Family.IPV4, bytes((192, 0, 2, 1))),)
 OTHER = address("192.0.2.101/24")
 NO_MEMORY = 12
+HEARING = Hearing.__new__(Hearing)
+"""A filter that nobody looks into."""
 
 
 @dataclass
@@ -31,10 +34,16 @@ class FakeSocket:
 
     name: str
     index: int
+    hearing: object = None
     macs: list[bytes] = field(default_factory=list)
+    admitted: set[int] | None = None
     sent: list[bytes] = field(default_factory=list)
     refuses: OSError | None = None
     closed: bool = False
+
+    def admit(self, vhids: Iterable[int] | None) -> None:
+        """Let what is for these vhids come."""
+        self.admitted = None if vhids is None else set(vhids)
 
     def receive_macs(self, macs: Iterable[bytes]) -> None:
         """Let frames to exactly these MACs in."""
@@ -217,6 +226,7 @@ def housed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             monkeypatch.setattr(module, "ClaimSocket", FakeClaims)
             monkeypatch.setattr(module, "Memberships", FakeMemberships)
             monkeypatch.setattr(module, "RouterAnnouncer", FakeAnnouncer)
+            monkeypatch.setattr(module.Hearing, "load", lambda: HEARING)
             house = House(fence.get("fence", FakeFence()))
             for name in ("prepare_parent", "restore_parent", "remove_all", "restore_all"):
                 monkeypatch.setattr(module.carplink, name, lambda *_: None)
@@ -273,6 +283,50 @@ def test_nothing_passes_through_a_balanced_link(housed: Play) -> None:
 
 
 # What parents receive
+
+
+def test_what_the_kernel_lets_through(housed: Play) -> None:
+    """Each parent hears the vhids that are on it; of a new one everything comes until that is said."""
+
+    async def scenario(house: House) -> None:
+        here, there = balanced(), plain("carp1", 9, carpdev="eth1", addresses=[OTHER], up=False)
+        await house.settle(here, there)
+        assert (house.socket().admitted, house.socket("eth1").admitted) == (None, None)
+        assert house.socket().hearing is HEARING
+        house.hardware.admit(HostParameters((here, there)))
+        assert (house.socket().admitted, house.socket("eth1").admitted) == ({3, 4}, {9})
+        await house.settle(there, plain("carp2", 5))
+        assert (house.socket().admitted, house.socket("eth1").admitted) == ({3, 4}, {9})
+        house.hardware.admit(HostParameters((there,)))
+        assert (house.socket().admitted, house.socket("eth1").admitted) == (set(), {9})
+
+    housed(scenario)
+
+
+def test_where_carp_is_not_allowed_the_kernel_judges_nothing(housed: Play) -> None:
+    """What comes is counted as received and not as wrong."""
+
+    async def scenario(house: House) -> None:
+        await house.settle(balanced())
+        house.hardware.admit(HostParameters((balanced(),)))
+        house.hardware.admit(HostParameters((balanced(),), allow=False))
+        assert house.socket().admitted is None
+
+    housed(scenario)
+
+
+def test_a_kernel_without_filters(housed: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is served by the classic one."""
+
+    def refuse() -> None:
+        raise module.FenceUnavailable("no BPF here")
+
+    async def scenario(house: House) -> None:
+        monkeypatch.setattr(module.Hearing, "load", refuse)
+        assert await house.settle(balanced()) == []
+        assert house.socket().hearing is None
+
+    housed(scenario)
 
 
 @pytest.mark.parametrize(

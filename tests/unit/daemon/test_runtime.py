@@ -1,4 +1,4 @@
-"""Which changes of a carp interface its link survives; who takes the events of errands; whether a link is up."""
+"""Which changes of a carp interface its link survives; who takes the events of errands; whether a link is up; a round."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from carp.daemon import runtime as module
 from carp.daemon.runtime import Runtime, _same_link
 from carp.linux.rtnetlink import Link
-from carp.protocol.events import DemotionEnded, Event, Prepared
+from carp.protocol.events import DemotionEnded, Due, Event, PacketArrived, Prepared
 from carp.protocol.parameters import Balancing, LinkAddress, Node
+from carp.protocol.values import Family, Instant
 from carp.testing.hosts import DUAL_STACK, VIP4, carp_interface
 
 ALONE = carp_interface(vhid=3)
@@ -91,3 +93,80 @@ def test_a_link_is_up_where_it_carries(link: Link | None, is_up: bool) -> None:
     """Up, with a carrier, and there at all."""
     runtime: Any = SimpleNamespace(_table=SimpleNamespace(by_name={"sync0": link}.get))
     assert Runtime._is_up(runtime, "sync0") is is_up
+
+
+NOTHING_READ = Due(Instant(0))
+
+
+class Rounds:
+    """A runtime at the moment 1000 whose engine has these deadlines, with two parents and a raw socket.
+
+    What happens is written down in `done`; each socket has a packet.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, due_at: int | None, master_down: int | None) -> None:
+        self.done: list[Any] = []
+        self.deadline = due_at
+        sockets = [self.socket(name, until) for name, until in (("eth0", 950), ("eth1", 900), ("raw", 990))]
+        self.eth0 = sockets[0]
+        self.runtime: Any = SimpleNamespace(
+            _due_at=due_at,
+            _feed_at=None,
+            _raw={Family.IPV4: sockets[2]},
+            _timer=SimpleNamespace(set=lambda at: self.done.append(("timer", at))),
+            _execution=SimpleNamespace(handle=lambda event, now=None: self.done.append(event)),
+            engine=SimpleNamespace(next_deadline=lambda: self.deadline, next_master_down=lambda: master_down),
+            hardware=SimpleNamespace(ports={"a": SimpleNamespace(socket=self.eth0), "b": SimpleNamespace(socket=sockets[1])}),
+        )
+        self.runtime._drain = lambda socket: Runtime._drain(self.runtime, socket)
+        self.runtime._set_timer = lambda: Runtime._set_timer(self.runtime)
+        monkeypatch.setattr(module, "boottime", lambda: Instant(1000))
+
+    def socket(self, name: str, until: int) -> Any:
+        """Make a socket in which one packet waits, everything being read up to a moment then."""
+        packet = PacketArrived(name, Family.IPV4, b"", Instant(until))
+        return SimpleNamespace(packet=packet, read=lambda: ([packet], Instant(until)))
+
+    def play(self, readable: Any) -> list[Any]:
+        """Play a round."""
+        Runtime._round(self.runtime, readable)
+        return self.done
+
+    def packets(self) -> list[str]:
+        """Return where packets were read, in their order."""
+        return [one.parent for one in self.done if isinstance(one, PacketArrived)]
+
+
+@pytest.mark.parametrize("due_at", [None, 1001])
+def test_a_round_in_which_nothing_is_due(monkeypatch: pytest.MonkeyPatch, due_at: int | None) -> None:
+    """Reads the socket that became readable and no other, and sets the timer."""
+    rounds = Rounds(monkeypatch, due_at, due_at)
+    assert rounds.play(rounds.eth0) == [rounds.eth0.packet, ("timer", due_at)]
+
+
+def test_what_is_due_comes_before_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An advertisement does not wait for a queue."""
+    rounds = Rounds(monkeypatch, 1000, 1001)
+    assert rounds.play(rounds.eth0) == [NOTHING_READ, rounds.eth0.packet, ("timer", 1000)]
+
+
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_a_master_is_given_up_after_reading(monkeypatch: pytest.MonkeyPatch, is_readable: bool) -> None:
+    """Every socket is read once, and the timers fire for the time up to which all of them were."""
+    rounds = Rounds(monkeypatch, 800, 1000)
+    done = rounds.play(rounds.eth0 if is_readable else None)
+    assert done[0] == NOTHING_READ
+    assert rounds.packets() == ["eth0", "eth1", "raw"]
+    assert done[-2:] == [Due(Instant(900)), ("timer", 800)]
+
+
+@pytest.mark.parametrize(("feed_at", "deadline", "at"), [(5, 7, 5), (9, 7, 7), (5, None, 5), (None, 7, 7), (None, None, None)])
+def test_the_timer_is_set_to_what_comes_first(
+    monkeypatch: pytest.MonkeyPatch, feed_at: int | None, deadline: int | None, at: int | None
+) -> None:
+    """The engine's next deadline or the service manager's; what is due is the engine's alone."""
+    rounds = Rounds(monkeypatch, 3, None)
+    rounds.deadline, rounds.runtime._feed_at = deadline, feed_at
+    Runtime._set_timer(rounds.runtime)
+    assert rounds.done == [("timer", at)]
+    assert rounds.runtime._due_at == deadline

@@ -93,7 +93,7 @@ def test_stopped_before_the_advertisement(house: House) -> None:
 
 def test_stopped_between_the_families(house: House) -> None:
     """So it is after the first of two: the other one is not sent."""
-    house.give(Due(Instant(0)), 1000, 1000, seconds(4))
+    house.give(Due(Instant(0)), 1000, seconds(4))
     assert (house.sent, house.state()) == ([("carp0", False)], State.BACKUP)
 
 

@@ -127,6 +127,44 @@ def test_stepped_within_a_drain(wall: WallClock, step: int) -> None:
     assert previous <= after <= now
 
 
+def test_what_waits_over_several_drains_keeps_its_age(wall: WallClock) -> None:
+    """Taken for younger, everything would seem to be read up to a moment at which a MASTER's advertisement still waits."""
+    stamps = StampConverter()
+    stamps.begin_drain()
+    arrivals, marks = [], []
+    for _ in range(4):
+        time.sleep(0.05)
+        arrivals.append(boottime())
+        marks.append(wall.stamp())
+    for arrived, stamp in zip(arrivals, marks, strict=True):
+        stamps.begin_drain()
+        assert abs(stamps.convert(stamp) - arrived) < TOLERANCE
+        stamps.stop_at(stamps.convert(stamp))
+        time.sleep(0.05)
+    # Nothing can have come before what was read; and once nothing is left, nothing before that.
+    stamps.begin_drain()
+    assert abs(stamps.convert(marks[0]) - arrivals[-1]) < TOLERANCE
+    now = stamps.begin_drain()
+    assert stamps.convert(marks[0]) >= now - TOLERANCE
+
+
+@pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["forward", "back"])
+def test_what_waits_over_a_step_keeps_its_age(wall: WallClock, step: int) -> None:
+    """Also in the second drain after it."""
+    stamps = StampConverter()
+    stamps.begin_drain()
+    arrivals, marks = [], []
+    for _ in range(3):
+        time.sleep(0.05)
+        arrivals.append(boottime())
+        marks.append(wall.stamp())
+    wall.stepped += step
+    for arrived, stamp in zip(arrivals, marks, strict=True):
+        stamps.begin_drain()
+        assert abs(stamps.convert(stamp) - arrived) < TOLERANCE
+        stamps.stop_at(stamps.convert(stamp))
+
+
 @pytest.mark.parametrize("stamp", [0, -1, 2**63, 2**80])
 def test_no_stamp_leaves_the_drain(stamp: int) -> None:
     """Whatever the kernel says, an arrival lies in [previous drain, this drain]."""

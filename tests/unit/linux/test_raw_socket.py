@@ -46,8 +46,7 @@ def packet(family: Family, *, source: bytes | None = None, destination: bytes | 
 def received(raw: RawSocket, sent: bytes, patience_s: float = PATIENCE_S) -> PacketArrived | None:
     """Wait for a packet with the payload of one that was sent, and return it; those of others pass by."""
     while select.select([raw], [], [], patience_s)[0]:
-        raw.begin_drain()
-        for event in raw.drain(16):
+        for event in raw.read()[0]:
             if event.packet.endswith(sent[-36:]):
                 return event
     return None

@@ -1,6 +1,6 @@
-"""The fence: programs in the kernel's traffic control that silence a daemon which is dead, stopped or mute, and balance load.
+"""Programs in the kernel: the fence, which silences a daemon that is dead, stopped or mute, and balances load; and a filter.
 
-`carp.bpf.c` and the headers beside it are the source of the programs, `carp.bpf.o` what `tools/build_bpf` makes of it; `libbpf`
-loads it by the system's library, `tc` attaches programs to interfaces, `fence` and `balancer` are what the daemon uses, and
-`claims` keeps apart what both say about an address.
+`carp.bpf.c` and the headers beside it are the source of the fence, `hearing.bpf.c` that of the filter, and `tools/build_bpf`
+makes the objects of them; `libbpf` loads these by the system's library, `tc` attaches programs to interfaces. `fence` and
+`balancer` are what the daemon uses, `claims` keeps apart what both say about an address; `hearing` is for packet sockets.
 """
