@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .packet import DropReason
-from .values import Address, Family, InterfaceAddress, State
+from .values import Address, Family, InterfaceAddress, State, plain
 
 
+@plain
 class Reason(Enum):
     """Why a virtual host changed its state; the value is the text of the log."""
 
@@ -26,6 +27,7 @@ class Reason(Enum):
     TAKE_FAILED = "addresses could not be taken"
 
 
+@plain
 class Note(Enum):
     """Things worth a line in the log that change no state."""
 

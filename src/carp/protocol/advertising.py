@@ -1,10 +1,12 @@
-"""How advertisements are made: for each family one packet to the group, or one to each peer (PROTOCOL.md 1.1 to 1.3)."""
+"""How advertisements are made: for each family one packet to the group, or one to each peer (PROTOCOL.md 1.1 to 1.3).
 
-import random
+All that stays the same from one to the next is prepared as templates, which the virtual host keeps until something that they
+are made from changes (`CarpInterface.forget_outdated`).
+"""
 
 from .actions import Send
 from .demotion import MAX_DEMOTE
-from .dialect import DemotionRule, Dialect, Identification
+from .dialect import DemotionRule, Identification
 from .host import Host
 from .packet import (
     BOW_OUT,
@@ -20,6 +22,7 @@ from .packet import (
 from .parameters import InterfaceParameters
 from .paths import Paths
 from .sending import effective_skew, next_counter
+from .template import Prepared, Template
 from .values import Family, Instant
 from .vhost import VirtualHost
 
@@ -40,32 +43,25 @@ def advertise(
     """Let a virtual host advertise, or bow out, in every family that it has addresses of; `opens`: the fence may open."""
     holds_ns = vhost.patience.holds_ns if opens else 0
     vhost.advertised_at = now
+    dialect = parameters.dialect
     sends = []
     for family in vhost.families:
-        counter = next_counter(parameters.dialect, vhost, host.counter, host.rng)
+        prepared = None if bow_out else vhost.prepared.get(family)
+        if prepared is None:
+            advertisement = advertised(parameters, vhost, demote=demote, bow_out=bow_out)
+            prepared = _prepare(parameters, advertisement, family, paths, host.parameters.dscp)
+            if not bow_out:
+                vhost.prepared[family] = prepared
+        counter = next_counter(dialect, vhost, host.counter, host.rng)
         vhost.sent_counters.append(counter)
-        advertisement = make_advertisement(parameters, vhost, counter, demote=demote, bow_out=bow_out, now=now)
-        peers = paths.destinations(family)
-        packets = tuple(
-            build_packet(
-                advertisement,
-                family,
-                paths.source(family, destination if peers else None),
-                destination,
-                dialect=parameters.dialect,
-                dscp=host.parameters.dscp,
-                rng=host.rng,
-            )
-            for destination in peers or (GROUP[family],)
-        )
-        sends.append(Send(parameters.name, vhost.vhid, family, packets, holds_ns, unicast=bool(peers)))
+        digest = vhost.authenticator.sign(counter, now)
+        packets = tuple([template.fill(counter, digest, host.rng) for template in prepared.templates])
+        sends.append(Send(parameters.name, vhost.vhid, family, packets, holds_ns, prepared.unicast))
     return sends
 
 
-def make_advertisement(
-    parameters: InterfaceParameters, vhost: VirtualHost, counter: bytes, *, demote: int, bow_out: bool, now: Instant
-) -> Advertisement:
-    """Return what a virtual host advertises now (PROTOCOL.md 1.1)."""
+def advertised(parameters: InterfaceParameters, vhost: VirtualHost, *, demote: int, bow_out: bool) -> Advertisement:
+    """Return what a virtual host advertises now, but for counter and digest, which are zeros (PROTOCOL.md 1.1)."""
     dialect = parameters.dialect
     if bow_out:
         advbase = advskew = BOW_OUT
@@ -74,26 +70,36 @@ def make_advertisement(
     demote_byte = 0
     if dialect.demotion is DemotionRule.BYTE:
         demote_byte = MAX_DEMOTE if bow_out and dialect.bow_out_demotes else demote
-    return Advertisement(vhost.vhid, advbase, advskew, demote_byte, counter, vhost.authenticator.sign(counter, now))
+    return Advertisement(vhost.vhid, advbase, advskew, demote_byte, bytes(8), bytes(20))
 
 
-def build_packet(
+def _prepare(
+    parameters: InterfaceParameters, advertisement: Advertisement, family: Family, paths: Paths, dscp: int | None
+) -> Prepared:
+    """Prepare an advertisement for all its destinations in one family."""
+    peers = paths.destinations(family)
+    ends = [(paths.source(family, peer), peer) for peer in peers] or [(paths.source(family), GROUP[family])]
+    templates = [make_template(parameters, advertisement, family, *one, dscp) for one in ends]
+    return Prepared(tuple(templates), unicast=bool(peers))
+
+
+def make_template(
+    parameters: InterfaceParameters,
     advertisement: Advertisement,
     family: Family,
     source: bytes,
     destination: bytes,
-    *,
-    dialect: Dialect,
     dscp: int | None,
-    rng: random.Random,
-) -> bytes:
-    """Return the IP packet of an advertisement (PROTOCOL.md 1.2, 1.3); `dscp` None is for what the dialect sends."""
+) -> Template:
+    """Prepare the IP packet of an advertisement (PROTOCOL.md 1.2, 1.3); `dscp` None is for what the dialect sends."""
+    dialect = parameters.dialect
+    payload = encode(advertisement)
     if family is Family.IPV4:
         tos = dialect.tos if dscp is None else dscp << _DSCP_SHIFT
-        identification = rng.getrandbits(16) if dialect.identification is Identification.RANDOM else 0
-        return ipv4_packet(source, destination, encode(advertisement), tos=tos, identification=identification)
+        sample = ipv4_packet(source, destination, payload, tos=tos, identification=0)
+        return Template(family, sample, numbered=dialect.identification is Identification.RANDOM)
     pseudo = b""
     if dialect.ipv6_pseudo_checksum:
         pseudo = pseudo_header(source, destination, HEADER_BYTES, IP_PROTOCOL_CARP)
     traffic_class = dialect.traffic_class if dscp is None else dscp << _DSCP_SHIFT
-    return ipv6_packet(source, destination, encode(advertisement, pseudo), traffic_class=traffic_class)
+    return Template(family, ipv6_packet(source, destination, payload, traffic_class=traffic_class), pseudo)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from .schedule import Schedule
 from .values import Instant
 
 MAX_DEMOTE = 255
@@ -17,8 +18,8 @@ EVERY_INTERFACE = "all"
 
 
 def groups_of(name: str, groups: Iterable[str]) -> tuple[str, ...]:
-    """Return all groups whose reasons demote a carp interface of this name with these configured groups."""
-    return (*groups, name, EVERY_INTERFACE)
+    """Return all groups whose reasons demote a carp interface of this name with these configured groups, each once."""
+    return tuple(dict.fromkeys((*groups, name, EVERY_INTERFACE)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Demotions:
         # Thousands of reasons may hold, and thousands of interfaces ask for their sum.
         self._by_group: dict[str, dict[str, Demotion]] = {}
         self._totals: Counter[str] = Counter()
+        self._expiries: Schedule[str] = Schedule()
         self.changes = 0
         """How often anything changed; who remembers it need not count again."""
 
@@ -61,6 +63,10 @@ class Demotions:
         for group in demotion.groups:
             self._by_group.setdefault(group, {})[demotion.name] = demotion
             self._totals[group] += demotion.amount
+        if demotion.until is None:
+            self._expiries.clear(demotion.name)
+        else:
+            self._expiries.set(demotion.name, demotion.until)
         self.changes += 1
 
     def remove(self, name: str) -> bool:
@@ -69,6 +75,7 @@ class Demotions:
         if fact is None:
             return False
         self._leave_groups(fact)
+        self._expiries.clear(name)
         self.changes += 1
         return True
 
@@ -78,18 +85,18 @@ class Demotions:
 
     def expire(self, now: Instant) -> bool:
         """End the reasons whose time is over; tell whether there were any."""
-        over = [name for name, fact in self._facts.items() if fact.until is not None and fact.until <= now]
-        for name in over:
+        over = self._expiries.pop_due(now)
+        for name, _ in over:
             self.remove(name)
         return bool(over)
 
     def next_expiry(self) -> Instant | None:
         """Tell when the next reason ends by itself."""
-        return min((fact.until for fact in self._facts.values() if fact.until is not None), default=None)
+        return self._expiries.next()
 
-    def holding(self, groups: Iterable[str]) -> list[Demotion]:
-        """List the reasons that demote an interface with these groups."""
-        return list(self.walk(groups))
+    def demoted(self, groups: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the groups that any reason demotes: interfaces that differ in the others alone are demoted alike."""
+        return tuple(group for group in groups if group in self._by_group)
 
     def walk(self, groups: Iterable[str]) -> Iterator[Demotion]:
         """Walk the reasons that demote an interface with these groups; within a group in the order in which they began."""
@@ -101,8 +108,14 @@ class Demotions:
                     yield fact
 
     def count(self, groups: Iterable[str]) -> int:
-        """Return the demote count of an interface: the sum over its groups of what each group is demoted by, 0..255."""
-        return max(0, min(MAX_DEMOTE, sum(self._totals[group] for group in frozenset(groups))))
+        """Return the demote count of an interface: the sum over its groups of what each group is demoted by, 0..255.
+
+        `groups` names each group once.
+        """
+        total = 0
+        for group in groups:
+            total += self._totals.get(group, 0)
+        return max(0, min(MAX_DEMOTE, total))
 
     def _leave_groups(self, fact: Demotion) -> None:
         for group in fact.groups:

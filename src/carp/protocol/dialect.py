@@ -7,7 +7,10 @@ authenticates with all the others, and its columns are explained in docs/differe
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from .values import plain
 
+
+@plain
 class AddressOrder(Enum):
     """In which order the digest takes the virtual addresses (WIRE.md section 2)."""
 
@@ -16,6 +19,7 @@ class AddressOrder(Enum):
     INTERFACE = "as configured, IPv4 then IPv6"
 
 
+@plain
 class CounterRule(Enum):
     """Which eight bytes go into the counter field (PROTOCOL.md 2.5)."""
 
@@ -24,6 +28,7 @@ class CounterRule(Enum):
     FOLLOW = "random until an advertisement was received, then the last one received plus one"
 
 
+@plain
 class DemotionRule(Enum):
     """How demotion changes what is advertised (PROTOCOL.md section 5)."""
 
@@ -32,6 +37,7 @@ class DemotionRule(Enum):
     SKEW_240 = "advskew 240"
 
 
+@plain
 class TieRule(Enum):
     """Which of two MASTERs with equal intervals stays (PROTOCOL.md 4.2)."""
 
@@ -47,6 +53,7 @@ class AskerRule(Enum):
     MAC = "a keyed hash of its MAC, modulo their number"
 
 
+@plain
 class Identification(Enum):
     """The IPv4 identification field (WIRE.md section 5)."""
 

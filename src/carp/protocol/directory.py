@@ -1,5 +1,7 @@
 """Finds the virtual host that an advertisement is for: by parent and vhid, or by vhid and peer."""
 
+from collections import Counter
+
 from .interface import CarpInterface
 from .packet import Datagram
 from .paths import is_link_local, is_unicast
@@ -15,11 +17,13 @@ class Directory:
     def __init__(self) -> None:
         self._by_place: dict[tuple[str, int], Entry] = {}
         self._by_vhid: dict[int, list[Entry]] = {}
+        self._interfaces: Counter[str] = Counter()
 
     def add(self, interface: CarpInterface) -> None:
         """Let the virtual hosts of an interface be found."""
         if not interface.parameters.carpdev:
             return
+        self._interfaces[interface.parameters.carpdev] += 1
         for vhost in interface.vhosts:
             self._by_place[interface.parameters.carpdev, vhost.vhid] = (interface, vhost)
             self._by_vhid.setdefault(vhost.vhid, []).append((interface, vhost))
@@ -28,9 +32,18 @@ class Directory:
         """Let them be found no longer."""
         if not interface.parameters.carpdev:
             return
+        self._interfaces[interface.parameters.carpdev] -= 1
         for vhost in interface.vhosts:
             self._by_place.pop((interface.parameters.carpdev, vhost.vhid), None)
             self._by_vhid[vhost.vhid].remove((interface, vhost))
+
+    def has(self, parent: str) -> bool:
+        """Tell whether any carp interface is on this parent."""
+        return self._interfaces[parent] > 0
+
+    def to_group(self, arrived_on: str, vhid: int) -> Entry | None:
+        """Find who an advertisement to the group is for."""
+        return self._by_place.get((arrived_on, vhid))
 
     def find(self, arrived_on: str, datagram: Datagram, vhid: int) -> Entry | None:
         """Find who an advertisement is for.
@@ -47,7 +60,7 @@ class Directory:
             ]
             if entries:
                 return max(entries, key=lambda entry: _closeness(entry, arrived_on, datagram))
-        return self._by_place.get((arrived_on, vhid))
+        return self.to_group(arrived_on, vhid)
 
 
 def _closeness(entry: Entry, arrived_on: str, datagram: Datagram) -> tuple[bool, bool, bool]:

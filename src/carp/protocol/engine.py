@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 
-from .actions import Action, Drop, Note, Notice
+from .actions import Action, Note, Notice
 from .directory import Directory
 from .events import (
     AddressClaimed,
@@ -30,19 +30,19 @@ from .events import (
     TakeFailed,
     Taken,
 )
+from .hearing import Hearing
 from .host import Host, Parent, Round
 from .interface import CarpInterface
-from .packet import TTL, DropReason, decode, parse_ip
 from .parameters import InterfaceParameters
-from .paths import is_to_group, is_unicast
 from .sending import CounterSource
 from .sharing import shared_addresses
 from .statistics import Statistics
 from .table import Input
 from .values import NANOSECONDS_PER_SECOND, Instant, State
-from .vhost import Timers, VirtualHost
+from .vhost import MOST_EARLY_NS, Timers, VirtualHost
 
 _NO_MEMORY = frozenset({errno.ENOBUFS, errno.ENOMEM})
+_ADVERTISE = Input.ADVERTISE
 _FORCED_INPUT = {State.INIT: Input.FORCE_INIT, State.BACKUP: Input.FORCE_BACKUP, State.MASTER: Input.FORCE_MASTER}
 
 
@@ -57,9 +57,11 @@ class Engine:
     def __init__(self, counter_start: int, rng: random.Random) -> None:
         timers = Timers()
         self._timers = timers
+        self._schedules = (timers.advertise, timers.yield_over, timers.master_down, timers.announce, timers.probe)
         self._host = Host(CounterSource(counter_start), rng, timers)
         self._interfaces: dict[str, CarpInterface] = {}
         self._directory = Directory()
+        self._hearing = Hearing(self._host, self._directory)
         self._home: dict[VirtualHost, CarpInterface] = {}
         self._demote_counts: dict[str, int] = {}
         self._settled_changes = 0
@@ -85,10 +87,12 @@ class Engine:
 
     def next_deadline(self) -> Instant | None:
         """Tell when something is due next, or None; it may lie in the past."""
-        timers = self._timers
-        schedules = (timers.advertise, timers.yield_over, timers.master_down, timers.announce, timers.probe)
-        moments = (*(schedule.next() for schedule in schedules), self._host.demotions.next_expiry())
-        return min((moment for moment in moments if moment is not None), default=None)
+        earliest = self._host.demotions.next_expiry()
+        for schedule in self._schedules:
+            at = schedule.next()
+            if at is not None and (earliest is None or at < earliest):
+                earliest = at
+        return earliest
 
     def next_master_down(self) -> Instant | None:
         """Tell when a master-down timer fires next: reading further than that is of no use to it."""
@@ -157,43 +161,7 @@ class Engine:
         self._settle_demotions(round_)
 
     def _packet_arrived(self, event: PacketArrived, round_: Round) -> None:
-        self._host.statistics.received[event.family] += 1
-        if not self._host.parameters.allow:
-            return
-        refused = self._read(event, round_)
-        if refused is not None:
-            reason, source, vhid = refused
-            self._host.statistics.dropped[reason] += 1
-            round_.actions.append(Drop(event.parent, reason, source, vhid))
-
-    def _read(self, event: PacketArrived, round_: Round) -> tuple[DropReason, bytes, int | None] | None:
-        """Run the checks from cheap to dear; hand what passes to its virtual host."""
-        if event.vlan_tagged:
-            return DropReason.VLAN_TAGGED, b"", None
-        datagram = parse_ip(event.family, event.packet)
-        if isinstance(datagram, DropReason):
-            return datagram, b"", None
-        if not is_to_group(datagram) and not is_unicast(datagram):
-            return DropReason.BAD_DESTINATION, datagram.source, None
-        if is_to_group(datagram) and datagram.ttl != TTL:
-            return DropReason.BAD_TTL, datagram.source, None
-        heard = decode(datagram)
-        if isinstance(heard, DropReason):
-            return heard, datagram.source, None
-        interface, vhost = self._directory.find(event.parent, datagram, heard.vhid) or (None, None)
-        if interface is None or vhost is None or vhost.state is State.INIT:
-            if not any(one.parameters.carpdev == event.parent for one in self._interfaces.values()):
-                return DropReason.BAD_INTERFACE, datagram.source, heard.vhid
-            return DropReason.BAD_VHID, datagram.source, heard.vhid
-        if event.family not in vhost.families:
-            # The digest does not cover the IP header: a copy of an advertisement in another family is no second one.
-            return DropReason.BAD_VHID, datagram.source, heard.vhid
-        refused = interface.paths.admits(datagram)
-        if refused is not None:
-            return refused, datagram.source, heard.vhid
-        interface.statistics.received[event.family] += 1
-        reason = interface.hear(vhost, datagram, heard, event.arrival, round_)
-        return None if reason is None else (reason, datagram.source, heard.vhid)
+        self._hearing.arrived(event, round_)
 
     def _address_claimed(self, event: AddressClaimed, round_: Round) -> None:
         for interface in self._interfaces.values():
@@ -203,8 +171,8 @@ class Engine:
                 interface.claimed(event.address, event.mac, round_)
 
     def _due(self, event: Due, round_: Round) -> None:
-        for vhost, deadline in self._timers.advertise.pop_due(round_.now):
-            self._expire(vhost, Input.ADVERTISE, deadline, round_)
+        for vhost, deadline in self._due_to_advertise(round_.now):
+            self._expire(vhost, _ADVERTISE, deadline, round_)
         for vhost, _ in self._timers.announce.pop_due(round_.now):
             self._home[vhost].run(vhost, Input.ANNOUNCE, round_)
         for vhost, deadline in self._timers.yield_over.pop_due(round_.now):
@@ -216,11 +184,25 @@ class Engine:
         if self._host.demotions.expire(round_.now):
             self._settle_demotions(round_)
 
+    def _due_to_advertise(self, now: Instant) -> list[tuple[VirtualHost, Instant]]:
+        """Take out who is due to advertise; with them, so that one wake is enough for many, those who nearly are.
+
+        Early harms nobody, and the times do not move, since each next one follows from the one before and not from the send.
+        """
+        schedule = self._timers.advertise
+        due = schedule.pop_due(now)
+        for vhost, deadline in schedule.pop_due(Instant(now + MOST_EARLY_NS)) if due else ():
+            if deadline - now <= vhost.may_be_early_ns:
+                due.append((vhost, deadline))
+            else:
+                schedule.set(vhost, deadline)
+        return due
+
     def _expire(self, vhost: VirtualHost, input_: Input, deadline: Instant, round_: Round) -> None:
         """Let a timer fire, unless it fires so late that this host must listen before it speaks."""
         interface = self._home[vhost]
-        late_ns = round_.now - deadline
-        if interface.was_stalled(vhost, late_ns, round_.now):
+        late_ns = max(0, round_.now - deadline)
+        if vhost.was_stalled(late_ns, round_.now):
             self._stall(interface, vhost, late_ns, round_)
         else:
             interface.run(vhost, input_, round_)
@@ -277,7 +259,7 @@ class Engine:
 
     def _stalled(self, event: Stalled, round_: Round) -> None:
         for vhost, interface in self._home.items():
-            if interface.was_stalled(vhost, event.gap_ns, round_.now):
+            if vhost.was_stalled(event.gap_ns, round_.now):
                 self._stall(interface, vhost, event.gap_ns, round_)
 
     def _demotion_started(self, event: DemotionStarted, round_: Round) -> None:
@@ -295,16 +277,21 @@ class Engine:
 
     def _settle_demotions(self, round_: Round) -> None:
         """Find the interfaces whose demote count changed; those advertise the new one at once (PROTOCOL.md 4.2)."""
-        if self._host.demotions.changes == self._settled_changes:
+        demotions = self._host.demotions
+        if demotions.changes == self._settled_changes:
             return
-        self._settled_changes = self._host.demotions.changes
+        self._settled_changes = demotions.changes
+        # Thousands of interfaces may have one group, and thousands of reasons demote it: they are named once.
+        named: dict[tuple[str, ...], str] = {}
         for name, interface in self._interfaces.items():
             former, count = self._demote_counts.get(name, 0), interface.demote
             if count == former:
                 continue
             self._demote_counts[name] = count
-            names = ", ".join(fact.name for fact in self._host.demotions.holding(interface.demotion_groups))
-            detail = f"{former} -> {count}" + (f" ({names})" if names else "")
+            demoted = demotions.demoted(interface.demotion_groups)
+            if demoted not in named:
+                named[demoted] = ", ".join(fact.name for fact in demotions.walk(demoted))
+            detail = f"{former} -> {count}" + (f" ({named[demoted]})" if demoted else "")
             round_.actions.append(Notice(name, None, Note.DEMOTED, detail))
             interface.readvertise(round_)
 

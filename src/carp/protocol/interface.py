@@ -4,6 +4,7 @@ Each virtual host holds its own election. The one with the lowest vhid is the le
 host answers for the addresses.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from . import election
@@ -11,16 +12,13 @@ from .actions import CloseFence, Note, Notice, Prepare, Transition
 from .advertising import advertise
 from .auth import Authenticator, DigestSet
 from .demotion import groups_of
-from .dialect import CounterRule
 from .health import PROBE_EVERY_NS, Health
 from .holding import BalancedHolding, Holding, inquiry
 from .host import Host, Parent, Round
-from .interval import election_interval_ns
-from .packet import Advertisement, Datagram, DropReason
 from .parameters import InterfaceParameters
 from .paths import Paths
 from .statistics import Statistics
-from .table import NO_ONE, NOT_ASKED, Effect, Heard, Input, Standing, would_preempt
+from .table import NO_ONE, NOT_ASKED, Effect, Heard, Input, Row, Standing, would_preempt
 from .values import (
     NANOSECONDS_PER_MILLISECOND,
     NANOSECONDS_PER_SECOND,
@@ -30,11 +28,12 @@ from .values import (
     State,
     virtual_mac,
 )
-from .vhost import KnownMaster, Stage, VirtualHost
+from .vhost import TIMER_EFFECTS, Stage, VirtualHost
 from .vigilance import Vigilance
 
 ANNOUNCE_EVERY_NS = 60 * NANOSECONDS_PER_SECOND
 """Switches forget a MAC that was silent for 300 s, many sooner."""
+_HEARD_MASTER = Effect.HEARD_MASTER
 _REASSERTION_SPACING_NS = 25 * NANOSECONDS_PER_MILLISECOND
 """A flood of replays is answered this rarely."""
 
@@ -46,6 +45,13 @@ class CarpInterface:
         self.parameters = parameters
         self.statistics = Statistics()
         self._host = host
+        self.parent = host.parents.setdefault(parameters.carpdev, Parent())
+        """The interface that carries this one."""
+        self.demotion_groups = groups_of(parameters.name, parameters.groups)
+        """The groups whose reasons demote it."""
+        self._demote = 0
+        self._counted_at = -1
+        self._basis: tuple[object, ...] = ()
         self.vigilance = Vigilance(parameters.name, self.statistics, host)
         self.held_back = False
         """Whether it was handed over by hand and so preempts nobody."""
@@ -63,11 +69,6 @@ class CarpInterface:
         return self.parameters.name
 
     @property
-    def parent(self) -> Parent:
-        """The interface that carries this one."""
-        return self._host.parents.setdefault(self.parameters.carpdev, Parent())
-
-    @property
     def leader(self) -> VirtualHost:
         """The virtual host with the lowest vhid."""
         return self.vhosts[0]
@@ -75,12 +76,11 @@ class CarpInterface:
     @property
     def demote(self) -> int:
         """The demote count, 0..255."""
-        return self._host.demotions.count(self.demotion_groups)
-
-    @property
-    def demotion_groups(self) -> tuple[str, ...]:
-        """The groups whose reasons demote it."""
-        return groups_of(self.name, self.parameters.groups)
+        changes = self._host.demotions.changes
+        if self._counted_at != changes:
+            self._counted_at = changes
+            self._demote = self._host.demotions.count(self.demotion_groups)
+        return self._demote
 
     @property
     def preempt(self) -> bool:
@@ -138,6 +138,7 @@ class CarpInterface:
     def reconfigure(self, parameters: InterfaceParameters, round_: Round) -> None:
         """Change what can change without losing mastership; the nodes' vhids, the parent and the MAC stay."""
         former, self.parameters = self.parameters, parameters
+        self.demotion_groups, self._counted_at = groups_of(self.name, parameters.groups), -1
         self._holding.follow(parameters)
         if (former.key, former.addresses) != (parameters.key, parameters.addresses):
             for vhost in self.vhosts:
@@ -162,43 +163,23 @@ class CarpInterface:
             elif vhost.state is State.BACKUP:
                 vhost.restart_waiting(round_.now)
 
+    def forget_outdated(self) -> None:
+        """Let the virtual hosts forget what they prepared and judged, once anything that it rests on has changed."""
+        host, parent = self._host.parameters, self.parent
+        basis = (self.parameters, self.demote, host.preempt, self.held_back, host.dscp, parent.sources, parent.addresses)
+        if basis != self._basis:
+            for vhost in self.vhosts:
+                vhost.familiar.clear()
+                vhost.prepared.clear()
+        # Equal is not enough: the same values are found equal faster next time.
+        self._basis = basis
+
     def readvertise(self, round_: Round) -> None:
         """Tell the peers at once what changed: every MASTER here sends an advertisement."""
         self._retime()
         for vhost in self.vhosts:
             if vhost.state is State.MASTER:
                 self._advertise(vhost, round_)
-
-    def hear(
-        self, vhost: VirtualHost, datagram: Datagram, heard: Advertisement, arrival: Instant, round_: Round
-    ) -> DropReason | None:
-        """Check an advertisement's digest and let the virtual host act on it."""
-        family, source = datagram.family, datagram.source
-        if not vhost.authenticator.verify(heard.counter, heard.digest, round_.now):
-            self.statistics.dropped[DropReason.BAD_DIGEST] += 1
-            self.vigilance.refused(vhost, source, arrival)
-            return DropReason.BAD_DIGEST
-        if heard.counter in vhost.sent_counters and self.paths.is_own(family, source):
-            self.statistics.dropped[DropReason.ECHO] += 1
-            return DropReason.ECHO
-        if self.parameters.dialect.counter is CounterRule.FOLLOW:
-            vhost.follow_counter = int.from_bytes(heard.counter)
-        if not heard.is_bow_out:
-            vhost.patience.learn(heard, vhost.timing.advertisement_ns)
-        demote = heard.demote if self.parameters.dialect.hears_demote_byte else 0
-        other = Heard(
-            election_interval_ns(heard.advbase, heard.advskew),
-            demote,
-            heard.is_bow_out,
-            election.prefer(self.parameters, vhost, family, self.paths.source(family, source), source, heard, round_.now),
-        )
-        vhost.known_masters[family] = KnownMaster(source, heard.advbase, heard.advskew, heard.demote, arrival)
-        former, since = vhost.state, vhost.since
-        self.run(vhost, Input.ADVERTISEMENT, round_, other, source=source, family=family, arrival=arrival)
-        if former is State.MASTER and not heard.is_bow_out:
-            self.vigilance.rival(vhost, heard, source, since, arrival, round_)
-        self.vigilance.family_heard(vhost, family, arrival, round_)
-        return None
 
     def run(
         self,
@@ -211,8 +192,8 @@ class CarpInterface:
         source: bytes = b"",
         family: Family | None = None,
         arrival: Instant | None = None,
-    ) -> None:
-        """Give a virtual host an input and carry out what the table says."""
+    ) -> Row:
+        """Give a virtual host an input, carry out what the table says, and return its row."""
         # Only an advertisement makes the table ask who is better.
         own = NOT_ASKED if heard is NO_ONE else self._standing(vhost, heard, round_.now)
         row, former = vhost.step(input_, own, round_.now, heard, detail)
@@ -223,21 +204,14 @@ class CarpInterface:
                 self._host.statistics.became_master += 1
             round_.actions.append(Transition(self.name, vhost.vhid, former, vhost.state, row.reason, detail, source))
         for effect in row.effects:
-            moment = arrival if arrival is not None and effect is Effect.HEARD_MASTER else round_.now
-            if not vhost.apply_timer_effect(effect, moment, family):
-                self._carry_out(effect, vhost, round_)
+            timer = TIMER_EFFECTS.get(effect)
+            if timer is None:
+                _EFFECTS[effect](self, vhost, round_)
+            else:
+                timer(vhost, arrival if arrival is not None and effect is _HEARD_MASTER else round_.now, family)
         if row.reason is not None:
             self._holding.note_change(self.vhosts, round_)
-
-    def was_stalled(self, vhost: VirtualHost, gap_ns: int, now: Instant) -> bool:
-        """Tell whether this host slept too long, for `gap_ns` as far as is known, to trust what it knows.
-
-        A MASTER that has not advertised for as long as a peer waits may have been replaced; a BACKUP that comes later to a
-        master-down timer than the timer is long may have lost the newest advertisements.
-        """
-        if vhost.state is State.MASTER:
-            return max(gap_ns, now - vhost.advertised_at) >= vhost.patience.holds_ns
-        return gap_ns >= vhost.timing.master_down_ns
+        return row
 
     def _standing(self, vhost: VirtualHost, heard: Heard, now: Instant) -> Standing:
         """Return this host's side of an election; a preemption may have to wait for its delay, and for the stage before it."""
@@ -297,28 +271,28 @@ class CarpInterface:
                 vhost.take_failed_at = round_.now
                 self.run(vhost, Input.TAKE_FAILED, round_, detail=error)
 
-    def _carry_out(self, effect: Effect, vhost: VirtualHost, round_: Round) -> None:
-        if effect is Effect.ADVERTISE:
-            self._advertise(vhost, round_)
-        elif effect is Effect.BOW_OUT:
-            if self.parameters.dialect.sends_bow_out:
-                self._advertise(vhost, round_, bow_out=True)
-        elif effect is Effect.CLOSE_FENCE:
-            round_.actions.append(CloseFence(self.name, vhost.vhid))
-        elif effect is Effect.REASSERT:
-            self._reassert(vhost, round_)
-        elif effect is Effect.PREPARE or (effect is Effect.PREPARE_AND_TAKE and self.parameters.pre_master):
-            self._prepare(vhost, round_)
-        elif effect in (Effect.TAKE, Effect.PREPARE_AND_TAKE):
-            self._take(vhost, round_)
-        elif effect is Effect.RELEASE:
-            self._holding.release(round_)
-        elif effect is Effect.ANNOUNCE_ONE and self._asks(vhost):
+    def _bow_out(self, vhost: VirtualHost, round_: Round) -> None:
+        if self.parameters.dialect.sends_bow_out:
+            self._advertise(vhost, round_, bow_out=True)
+
+    def _close_fence(self, vhost: VirtualHost, round_: Round) -> None:
+        round_.actions.append(CloseFence(self.name, vhost.vhid))
+
+    def _release(self, _vhost: VirtualHost, round_: Round) -> None:
+        self._holding.release(round_)
+
+    def _announce(self, _vhost: VirtualHost, round_: Round) -> None:
+        self._holding.announce(round_)
+
+    def _announce_one(self, vhost: VirtualHost, round_: Round) -> None:
+        if self._asks(vhost):
             inquiry(self.parameters, self.parent, round_)
-        elif effect is Effect.ANNOUNCE_ONE:
+        else:
             # All have the same MAC, and it is the switches that are to hear of it.
             self._holding.announce(round_, at_most=1)
-        elif effect is Effect.ANNOUNCE or (effect is Effect.COUNT_ADVERTISEMENT and vhost.second_announcement_due()):
+
+    def _count_advertisement(self, vhost: VirtualHost, round_: Round) -> None:
+        if vhost.second_announcement_due():
             self._holding.announce(round_)
 
     def _take(self, vhost: VirtualHost, round_: Round) -> None:
@@ -337,6 +311,12 @@ class CarpInterface:
         """Tell whether this MASTER answers for the addresses, and so has to see whether another host does with another MAC."""
         return self.parameters.balancing.splits_packets and vhost is self.leader
 
+    def _prepare_and_take(self, vhost: VirtualHost, round_: Round) -> None:
+        if self.parameters.pre_master:
+            self._prepare(vhost, round_)
+        else:
+            self._take(vhost, round_)
+
     def _prepare(self, vhost: VirtualHost, round_: Round) -> None:
         """Begin the pre-master stage unless it runs; a MASTER whose stage is over already takes its addresses."""
         if vhost.stage is Stage.DONE:
@@ -347,8 +327,9 @@ class CarpInterface:
             round_.actions.append(Prepare(self.name, vhost.vhid, vhost.stage_serial))
 
     def _advertise(self, vhost: VirtualHost, round_: Round, *, bow_out: bool = False) -> None:
-        unprepared = self.parameters.is_balanced and self.parameters.pre_master and vhost.stage is not Stage.DONE
+        unprepared = self.parameters.pre_master and self.parameters.is_balanced and vhost.stage is not Stage.DONE
         opens = not (bow_out or vhost.waits_for_yield or unprepared)
+        self.forget_outdated()
         round_.actions += advertise(
             self.parameters, vhost, self.paths, self._host, demote=self.demote, bow_out=bow_out, opens=opens, now=round_.now
         )
@@ -397,3 +378,19 @@ class CarpInterface:
         elif lladdr in (virtual_mac(vhid), self.parent.mac):
             lladdr = b""  # OpenBSD knows its own MACs however they were set (PROTOCOL.md 6.1)
         return DigestSet.prepare(parameters.dialect, parameters.key, vhid, addresses, lladdr)
+
+
+_EFFECTS: dict[Effect, Callable[[CarpInterface, VirtualHost, Round], None]] = {
+    Effect.ADVERTISE: CarpInterface._advertise,
+    Effect.BOW_OUT: CarpInterface._bow_out,
+    Effect.CLOSE_FENCE: CarpInterface._close_fence,
+    Effect.REASSERT: CarpInterface._reassert,
+    Effect.PREPARE: CarpInterface._prepare,
+    Effect.PREPARE_AND_TAKE: CarpInterface._prepare_and_take,
+    Effect.TAKE: CarpInterface._take,
+    Effect.RELEASE: CarpInterface._release,
+    Effect.ANNOUNCE: CarpInterface._announce,
+    Effect.ANNOUNCE_ONE: CarpInterface._announce_one,
+    Effect.COUNT_ADVERTISEMENT: CarpInterface._count_advertisement,
+}
+"""What is done about the effects that the virtual host itself has no part in."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Self
 
-from .values import Family
+from .values import Family, plain
 
 IP_PROTOCOL_CARP = 112
 HEADER_BYTES = 36
@@ -47,6 +47,7 @@ _IPV4 = struct.Struct("!BBHHHBBH4s4s")
 _IPV6 = struct.Struct("!IHBB16s16s")
 
 
+@plain
 class DropReason(Enum):
     """Why a packet was refused. Each member is one counter; its value is the metric label.
 

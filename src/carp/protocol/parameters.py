@@ -9,7 +9,7 @@ from enum import Enum
 
 from .auth import Key
 from .dialect import AUTO, Dialect
-from .values import NANOSECONDS_PER_SECOND, Address, Family, InterfaceAddress, family_of, multicast_mac, virtual_mac
+from .values import NANOSECONDS_PER_SECOND, Address, Family, InterfaceAddress, family_of, multicast_mac, plain, virtual_mac
 
 MAX_NODES = 32
 """Virtual hosts on one carp interface (OpenBSD's CARP_MAXNODES)."""
@@ -17,6 +17,7 @@ MAX_NODES = 32
 DEFAULT_DIGEST_GRACE_NS = 60 * NANOSECONDS_PER_SECOND
 
 
+@plain
 class Balancing(Enum):
     """How the virtual hosts of one carp interface share its traffic (PROTOCOL.md 7); the value is the word for it.
 

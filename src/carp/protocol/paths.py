@@ -27,6 +27,10 @@ class Paths:
         self._first_shared = {
             family: next((one.ip.packed for one in parameters.addresses if family_of(one) is family), b"") for family in Family
         }
+        either = parameters.dialect.hears_other_kind
+        self._hears_unicast = frozenset(family for family in Family if either or self.has_peers(family))
+        self.hears_group = frozenset(family for family in Family if either or not self.has_peers(family))
+        """The families in which advertisements to the group are heard."""
         self.hides_mac = parameters.mac is not None and all(map(self.has_peers, parameters.families))
         """Whether no advertisement shows a MAC that is not the parent's to the switches."""
 
@@ -69,7 +73,7 @@ class Paths:
     def admits(self, datagram: Datagram) -> DropReason | None:
         """Check how an advertisement came here: to this host or to the group, and through routers only from a peer."""
         unicast = is_unicast(datagram)
-        if unicast != self.has_peers(datagram.family) and not self._dialect.hears_other_kind:
+        if datagram.family not in (self._hears_unicast if unicast else self.hears_group):
             return DropReason.BAD_DESTINATION
         may_be_routed = unicast and self._dialect.routed_peers and self.is_peer(datagram.source)
         if datagram.ttl != TTL and not may_be_routed:

@@ -20,12 +20,15 @@ class PeerPatience:
         self._fastest_heard_ns: int = NEVER
         self._usual_ns = 0
         self._configured_ns: int | None = None
+        self.holds_ns = 0
+        """How long after an advertisement no peer takes over, less a margin for drifting clocks and frames on their way."""
 
     def change(self, parameters: InterfaceParameters, advskew: int) -> None:
         """Follow the parameters of a virtual host of this advskew."""
         least_skew = 0 if parameters.advbase else advskew
         self._usual_ns = master_down_ns(parameters.advbase, least_skew, triples_skew=False)
         self._configured_ns = parameters.peer_master_down_ns
+        self._settle()
 
     def learn(self, heard: Advertisement, advertisement_ns: int) -> None:
         """Remember a faster peer than this host, which advertises every `advertisement_ns`.
@@ -35,11 +38,10 @@ class PeerPatience:
         patience_ns = master_down_ns(heard.advbase, heard.advskew, triples_skew=False)
         if 2 * patience_ns >= 3 * advertisement_ns:
             self._fastest_heard_ns = min(self._fastest_heard_ns, patience_ns)
+            self._settle()
 
-    @property
-    def holds_ns(self) -> int:
-        """How long after an advertisement no peer takes over, less a margin for drifting clocks and frames on their way."""
+    def _settle(self) -> None:
         patience_ns = self._configured_ns
         if patience_ns is None:
             patience_ns = min(self._usual_ns, self._fastest_heard_ns)
-        return patience_ns - max(_LEAST_MARGIN_NS, patience_ns // _MARGIN_DIVISOR)
+        self.holds_ns = patience_ns - max(_LEAST_MARGIN_NS, patience_ns // _MARGIN_DIVISOR)

@@ -40,22 +40,26 @@ class Schedule(Generic[K]):
 
     def next(self) -> Instant | None:
         """Tell when the next key is due."""
-        while self._heap:
-            at, _, key = self._heap[0]
+        heap = self._heap
+        while heap:
+            at, _, key = heap[0]
             deadline = self._deadlines.get(key)
             if deadline == at:
                 return at
-            heapq.heappop(self._heap)
-            if deadline is not None and deadline > at:
-                self._push(deadline, key)
+            if deadline is None or deadline < at:
+                heapq.heappop(heap)
+            else:
+                self._order += 1
+                heapq.heapreplace(heap, (deadline, self._order, key))
         return None
 
     def pop_due(self, until: Instant) -> list[tuple[K, Instant]]:
         """Take out the keys that are due at `until` or earlier, earliest first, each with its deadline."""
         due = []
+        heap, deadlines = self._heap, self._deadlines
         while (at := self.next()) is not None and at <= until:
-            _, _, key = heapq.heappop(self._heap)
-            del self._deadlines[key]
+            _, _, key = heapq.heappop(heap)
+            del deadlines[key]
             due.append((key, at))
         return due
 

@@ -7,6 +7,7 @@ from .interval import DEMOTED_SKEW
 from .parameters import InterfaceParameters
 from .vhost import VirtualHost
 
+_OWN = CounterRule.OWN
 _COUNTER_MODULUS = 2**64
 SEND_ERROR_LIMIT_PER_NODE = 3
 """Failed sends in a row that demote, and good ones that undo it (PROTOCOL.md 3.8)."""
@@ -33,7 +34,7 @@ class CounterSource:
 
 def next_counter(dialect: Dialect, vhost: VirtualHost, own: CounterSource, rng: random.Random) -> bytes:
     """Return the 8 counter bytes of the next advertisement, as the dialect wants them (PROTOCOL.md 2.5)."""
-    if dialect.counter is CounterRule.OWN:
+    if dialect.counter is _OWN:
         value = own.take()
     elif dialect.counter is CounterRule.COOKIE:
         value = int.from_bytes(vhost.sent_counters[-1]) if vhost.sent_counters else rng.randrange(1, _COUNTER_MODULUS)

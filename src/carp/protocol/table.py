@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .actions import Reason
-from .values import State
+from .values import State, plain
 
 
+@plain
 class Input(Enum):
     """What can happen to a virtual host."""
 
@@ -36,6 +37,7 @@ class Input(Enum):
     PREPARED = "pre-master stage is over"
 
 
+@plain
 class Preference(Enum):
     """Which of two equal MASTERs stays."""
 
@@ -45,6 +47,7 @@ class Preference(Enum):
     LATER = "the other address family decides"
 
 
+@plain
 class Effect(Enum):
     """What a row does besides changing the state, in the order given."""
 
@@ -103,6 +106,7 @@ class Heard:
 Predicate = Callable[[Standing, Heard], bool]
 
 
+@plain
 class Guard(Enum):
     """The conditions of the table; what each means is in GUARDS."""
 
@@ -292,9 +296,16 @@ TABLE: dict[tuple[State, Input], tuple[Row, ...]] = {
 }
 
 
+NOTHING_NEW = TABLE[State.BACKUP, Input.ADVERTISEMENT][-1]
+"""What a BACKUP does that has heard its MASTER and nobody else."""
+
+
+_ALWAYS = Guard.ALWAYS
+
+
 def choose(state: State, input_: Input, own: Standing, heard: Heard = NO_ONE) -> Row:
     """Return the row that applies."""
     for row in TABLE[state, input_]:
-        if GUARDS[row.guard](own, heard):
+        if row.guard is _ALWAYS or GUARDS[row.guard](own, heard):
             return row
     raise AssertionError(f"the table is not closed at {state}, {input_}")

@@ -2,7 +2,7 @@
 
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import NewType
+from typing import NewType, TypeVar
 
 Instant = NewType("Instant", int)
 """Nanoseconds on CLOCK_BOOTTIME; only differences mean something."""
@@ -14,7 +14,19 @@ NEVER = Instant(2**63 - 1)
 Address = IPv4Address | IPv6Address
 InterfaceAddress = IPv4Interface | IPv6Interface
 
+_E = TypeVar("_E", bound=type[Enum])
 
+
+def plain(enum: _E) -> _E:
+    """Let the members of an Enum be plain attributes that hash by identity: Python 3.11 runs 0.2 us of code for each."""
+    for member in enum:
+        type.__setattr__(enum, member.name, member)
+    if not issubclass(enum, int):
+        enum.__hash__ = object.__hash__  # type: ignore[method-assign]
+    return enum
+
+
+@plain
 class Family(IntEnum):
     """An address family, by its IP version number."""
 
@@ -26,6 +38,7 @@ class Family(IntEnum):
         return "IPv4" if self is Family.IPV4 else "IPv6"
 
 
+@plain
 class State(Enum):
     """The state of one virtual host; the words are CARP's own."""
 

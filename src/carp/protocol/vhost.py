@@ -15,11 +15,17 @@ from .auth import Authenticator
 from .parameters import Node
 from .patience import PeerPatience
 from .schedule import Schedule
-from .table import NO_ONE, Effect, Heard, Input, Row, Standing, choose
-from .values import NANOSECONDS_PER_MILLISECOND, Family, Instant, State
+from .table import NO_ONE, NOTHING_NEW, Effect, Heard, Input, Row, Standing, choose
+from .template import Prepared
+from .values import NANOSECONDS_PER_MILLISECOND, Family, Instant, State, plain
 
 _REMEMBERED_COUNTERS = 16
 """An echo comes back within a few milliseconds; this many advertisements are two seconds at the shortest sane interval."""
+
+_MASTER = State.MASTER
+_EARLY_DIVISOR = 32
+MOST_EARLY_NS = 32 * NANOSECONDS_PER_MILLISECOND
+"""How much before its time an advertisement may go out together with others: a fraction of its interval, at most this."""
 
 _TIME_TO_YIELD_NS = 8 * NANOSECONDS_PER_MILLISECOND
 """A MASTER was seen to fall silent within 2 ms of the advertisement that replaces it; a busy host takes longer."""
@@ -28,9 +34,9 @@ _SECOND_ANNOUNCEMENT_AFTER = 2
 """Advertisements between the two announcements of a new MASTER (PROTOCOL.md 3.6)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KnownMaster:
-    """The last valid advertisement of another host; `source` is packed."""
+    """The last valid advertisement of another host; `source` is packed, and `arrival` moves on while it sends the same."""
 
     source: bytes
     advbase: int
@@ -48,6 +54,7 @@ class Rivalry:
     stayed: bool
 
 
+@plain
 class Stage(Enum):
     """How far the pre-master stage of a virtual host is."""
 
@@ -87,6 +94,10 @@ class VirtualHost:
         self.detail = ""
         self.transitions = 0
         self.known_masters: dict[Family, KnownMaster] = {}
+        self.familiar: dict[bytes, KnownMaster] = {}
+        """The advertisements of which nothing follows but NOTHING_NEW, by all that an election looks at."""
+        self.prepared: dict[Family, Prepared] = {}
+        """The advertisements of each family, ready but for what changes from one to the next."""
         self.rivalry: Rivalry | None = None
         self.timing = Timing(0, 0)
         self.patience = PeerPatience()
@@ -130,11 +141,13 @@ class VirtualHost:
     @property
     def serves(self) -> bool:
         """Whether this MASTER has begun to take the addresses."""
-        return self.state is State.MASTER and not self.waits_for_yield and self.stage is not Stage.RUNNING
+        return self.state is _MASTER and not self.waits_for_yield and self.stage is not Stage.RUNNING
 
     def step(self, input_: Input, own: Standing, now: Instant, heard: Heard = NO_ONE, detail: str = "") -> tuple[Row, State]:
         """Take the row that applies: change the state and return the row and the former state."""
         row = choose(self.state, input_, own, heard)
+        if row is not NOTHING_NEW:
+            self.familiar.clear()
         former = self.state
         if row.next is not former:
             self.state = row.next
@@ -143,17 +156,24 @@ class VirtualHost:
             self.detail = detail
             self.transitions += 1
             self.preemptable_since = None
-            if row.next is not State.MASTER:
+            if row.next is not _MASTER:
                 self.stage = Stage.NONE
         return row, former
 
-    def apply_timer_effect(self, effect: Effect, now: Instant, family: Family | None) -> bool:
-        """Carry out an effect on the timers; return False for an effect that concerns others."""
-        handler = _TIMER_EFFECTS.get(effect)
-        if handler is None:
-            return False
-        handler(self, now, family)
-        return True
+    @property
+    def may_be_early_ns(self) -> int:
+        """How long before its time the next advertisement may go out; one that answers a rival keeps its distance."""
+        if self._announce_in == 1:
+            return 0
+        return min(MOST_EARLY_NS, self.timing.advertisement_ns // _EARLY_DIVISOR)
+
+    def hear_nothing_new(self, arrival: Instant, family: Family) -> None:
+        """Carry out the row NOTHING_NEW about an advertisement that is familiar.
+
+        There is no stage to forget: whatever begins or ends one makes this host forget what is familiar.
+        """
+        self.preemptable_since = None
+        self._heard_master(arrival, family)
 
     def second_announcement_due(self) -> bool:
         """Count one advertisement; tell whether the addresses are announced again with it."""
@@ -182,8 +202,19 @@ class VirtualHost:
 
     def follow_announcing(self, now: Instant) -> None:
         """Begin or end to announce, after what it depends on has changed."""
-        if self.state is State.MASTER and (self._timers.announce.get(self) is None or not self.announces_every_ns):
+        if self.state is _MASTER and (self._timers.announce.get(self) is None or not self.announces_every_ns):
             self._arm_announce(now, None)
+
+    def was_stalled(self, gap_ns: int, now: Instant) -> bool:
+        """Tell whether this host slept too long, for `gap_ns` as far as is known, to trust what it knows.
+
+        A MASTER that has not advertised for as long as a peer waits may have been replaced; a BACKUP that comes later to a
+        master-down timer than the timer is long may have lost the newest advertisements.
+        """
+        if self.state is _MASTER:
+            holds_ns = self.patience.holds_ns
+            return gap_ns >= holds_ns or now - self.advertised_at >= holds_ns
+        return gap_ns >= self.timing.master_down_ns
 
     def known_master(self, now: Instant) -> KnownMaster | None:
         """Return who was heard as MASTER within the master-down time, by the family that decides ties if it can be."""
@@ -231,16 +262,16 @@ class VirtualHost:
         # What an equal MASTER sent before it yielded too does not take away the extra that tells both apart.
         if now - self.since > self.timing.advertisement_ns // 2:
             self._jitter_ns = 0
-        if family is not None:
-            self.last_heard[family] = max(now, self.last_heard.get(family, now))
+        if family is not None and now > self.last_heard.get(family, 0):
+            self.last_heard[family] = now
         self._schedule_master_down()
 
     def _schedule_master_down(self) -> None:
         """Run from the newest family with one timer for all, from the oldest with one for each (PROTOCOL.md 3.2)."""
         if not self.last_heard:
             return
-        pick: Callable[..., Instant] = max if self.one_master_down_timer else min
-        heard = pick(self.last_heard.values())
+        moments = self.last_heard.values()
+        heard = max(moments) if self.one_master_down_timer else min(moments)
         self._timers.master_down.set(self, Instant(heard + self.timing.master_down_ns + self._jitter_ns))
 
     def _disarm(self, _now: Instant, _family: Family | None) -> None:
@@ -266,7 +297,7 @@ class VirtualHost:
         self._announce_in = _SECOND_ANNOUNCEMENT_AFTER
 
 
-_TIMER_EFFECTS: dict[Effect, Callable[[VirtualHost, Instant, Family | None], None]] = {
+TIMER_EFFECTS: dict[Effect, Callable[[VirtualHost, Instant, Family | None], None]] = {
     Effect.ARM_ADVERTISE: VirtualHost._arm_advertise,
     Effect.ARM_ANNOUNCE: VirtualHost._arm_announce,
     Effect.ARM_MASTER_DOWN: VirtualHost._arm_master_down,
@@ -278,3 +309,4 @@ _TIMER_EFFECTS: dict[Effect, Callable[[VirtualHost, Instant, Family | None], Non
     Effect.FORGET_PREPARED: VirtualHost._forget_prepared,
     Effect.ANNOUNCE_LATER: VirtualHost._announce_later,
 }
+"""What a virtual host does by itself about an effect: at a moment, and for the family of an advertisement that was heard."""

@@ -31,9 +31,9 @@ class Claim:
     at: Instant
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Refused:
-    """Where the last advertisement with a wrong digest came from, and when."""
+    """Where the last advertisement with a wrong digest came from, and when; not frozen, as a flood makes many."""
 
     vhid: int
     source: bytes

@@ -55,7 +55,7 @@ def test_reason_demotes_its_groups_only():
     demotions = holding(reason("a", 2, ("web",)), reason("b", 3, ("carp",)))
     assert demotions.count(("web",)) == 2
     assert demotions.count(("mail",)) == 0
-    assert [one.name for one in demotions.holding(("web",))] == ["a"]
+    assert [one.name for one in demotions.walk(("web",))] == ["a"]
 
 
 def test_each_group_counts():

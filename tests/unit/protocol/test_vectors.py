@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from carp.protocol.advertising import build_packet, make_advertisement
+from carp.protocol.advertising import advertised, make_template
 from carp.protocol.auth import Authenticator, DigestSet, key_from_hex, key_from_passphrase
 from carp.protocol.dialect import AUTO, DIALECTS, DemotionRule, Identification
 from carp.protocol.packet import GROUP, GROUP_MAC, Advertisement, Datagram, decode, encode, parse_ip
@@ -152,9 +152,9 @@ class TestDerivedPackets:
         vhost = VirtualHost(settings.leader, Authenticator(digests), Timers(), rng, NOW)
         demote = vector.get("demote", 0) if dialect.demotion in COUNTS_DEMOTION else 0
         counter = bytes.fromhex(vector["counter_hex"])
-        advertisement = make_advertisement(settings, vhost, counter, demote=demote, bow_out=False, now=NOW)
-        ends = (SOURCES[family], GROUP[family])
-        return build_packet(advertisement, family, *ends, dialect=dialect, dscp=None, rng=rng)
+        advertisement = advertised(settings, vhost, demote=demote, bow_out=False)
+        template = make_template(settings, advertisement, family, SOURCES[family], GROUP[family], None)
+        return template.fill(counter, vhost.authenticator.sign(counter, NOW), rng)
 
     @pytest.mark.parametrize(("vector", "name", "result", "family"), PACKETS)
     def test_whole_packet(self, vector, name, result, family):
