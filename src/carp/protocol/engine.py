@@ -39,7 +39,7 @@ from .sharing import shared_addresses
 from .statistics import Statistics
 from .table import Input
 from .values import NANOSECONDS_PER_SECOND, Instant, State
-from .vhost import MOST_EARLY_NS, Timers, VirtualHost
+from .vhost import Timers, VirtualHost
 
 _NO_MEMORY = frozenset({errno.ENOBUFS, errno.ENOMEM})
 _ADVERTISE = Input.ADVERTISE
@@ -171,7 +171,7 @@ class Engine:
                 interface.claimed(event.address, event.mac, round_)
 
     def _due(self, event: Due, round_: Round) -> None:
-        for vhost, deadline in self._due_to_advertise(round_.now):
+        for vhost, deadline in self._timers.advertise.pop_due(round_.now):
             self._expire(vhost, _ADVERTISE, deadline, round_)
         for vhost, _ in self._timers.announce.pop_due(round_.now):
             self._home[vhost].run(vhost, Input.ANNOUNCE, round_)
@@ -184,24 +184,10 @@ class Engine:
         if self._host.demotions.expire(round_.now):
             self._settle_demotions(round_)
 
-    def _due_to_advertise(self, now: Instant) -> list[tuple[VirtualHost, Instant]]:
-        """Take out who is due to advertise; with them, so that one wake is enough for many, those who nearly are.
-
-        Early harms nobody, and the times do not move, since each next one follows from the one before and not from the send.
-        """
-        schedule = self._timers.advertise
-        due = schedule.pop_due(now)
-        for vhost, deadline in schedule.pop_due(Instant(now + MOST_EARLY_NS)) if due else ():
-            if deadline - now <= vhost.may_be_early_ns:
-                due.append((vhost, deadline))
-            else:
-                schedule.set(vhost, deadline)
-        return due
-
     def _expire(self, vhost: VirtualHost, input_: Input, deadline: Instant, round_: Round) -> None:
         """Let a timer fire, unless it fires so late that this host must listen before it speaks."""
         interface = self._home[vhost]
-        late_ns = max(0, round_.now - deadline)
+        late_ns = round_.now - deadline
         if vhost.was_stalled(late_ns, round_.now):
             self._stall(interface, vhost, late_ns, round_)
         else:

@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass, field
 
 from .actions import Action
+from .cadence import Cadence
 from .demotion import Demotions
 from .parameters import HostParameters
 from .sending import CounterSource
@@ -22,6 +23,7 @@ class Parent:
     mac: bytes = bytes(6)
     sources: dict[Family, bytes] = field(default_factory=dict)
     addresses: tuple[InterfaceAddress, ...] = ()
+    cadence: Cadence = field(default_factory=Cadence)
 
     @property
     def works(self) -> bool:

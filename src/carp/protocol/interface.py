@@ -59,7 +59,8 @@ class CarpInterface:
         self._health = Health(parameters, host.demotions)
         self._holding = (BalancedHolding if parameters.is_balanced else Holding)(parameters, host)
         self.vhosts = [
-            VirtualHost(node, Authenticator(self._digests(node.vhid)), host.timers, host.rng, now) for node in parameters.nodes
+            VirtualHost(node, Authenticator(self._digests(node.vhid)), host.timers, self.parent.cadence, host.rng, now)
+            for node in parameters.nodes
         ]
         self._retime()
 

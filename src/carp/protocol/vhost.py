@@ -12,6 +12,7 @@ from enum import Enum
 
 from .actions import Reason
 from .auth import Authenticator
+from .cadence import Cadence
 from .parameters import Node
 from .patience import PeerPatience
 from .schedule import Schedule
@@ -23,10 +24,6 @@ _REMEMBERED_COUNTERS = 16
 """An echo comes back within a few milliseconds; this many advertisements are two seconds at the shortest sane interval."""
 
 _MASTER = State.MASTER
-_EARLY_DIVISOR = 32
-MOST_EARLY_NS = 32 * NANOSECONDS_PER_MILLISECOND
-"""How much before its time an advertisement may go out together with others: a fraction of its interval, at most this."""
-
 _TIME_TO_YIELD_NS = 8 * NANOSECONDS_PER_MILLISECOND
 """A MASTER was seen to fall silent within 2 ms of the advertisement that replaces it; a busy host takes longer."""
 
@@ -85,7 +82,9 @@ class Timers:
 class VirtualHost:
     """One vhid on one carp interface."""
 
-    def __init__(self, node: Node, authenticator: Authenticator, timers: Timers, rng: random.Random, now: Instant) -> None:
+    def __init__(
+        self, node: Node, authenticator: Authenticator, timers: Timers, cadence: Cadence, rng: random.Random, now: Instant
+    ) -> None:
         self.node = node
         self.authenticator = authenticator
         self.state = State.INIT
@@ -123,6 +122,7 @@ class VirtualHost:
         """When the last advertisement was made, sent or not."""
         self.reasserted_at: Instant | None = None
         self._timers = timers
+        self._cadence = cadence
         self._rng = rng
         self._advertise_due: Instant | None = None
         self._announce_in = 0
@@ -159,13 +159,6 @@ class VirtualHost:
             if row.next is not _MASTER:
                 self.stage = Stage.NONE
         return row, former
-
-    @property
-    def may_be_early_ns(self) -> int:
-        """How long before its time the next advertisement may go out; one that answers a rival keeps its distance."""
-        if self._announce_in == 1:
-            return 0
-        return min(MOST_EARLY_NS, self.timing.advertisement_ns // _EARLY_DIVISOR)
 
     def hear_nothing_new(self, arrival: Instant, family: Family) -> None:
         """Carry out the row NOTHING_NEW about an advertisement that is familiar.
@@ -238,7 +231,7 @@ class VirtualHost:
         following = due + self.timing.advertisement_ns
         if following <= now:
             following = now + self.timing.advertisement_ns
-        self._advertise_due = Instant(following)
+        self._advertise_due = self._cadence.place(self.vhid, Instant(following), self.timing.advertisement_ns)
         self._timers.advertise.set(self, self._advertise_due)
 
     def _arm_announce(self, now: Instant, _family: Family | None) -> None:

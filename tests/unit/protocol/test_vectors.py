@@ -9,6 +9,7 @@ import pytest
 
 from carp.protocol.advertising import advertised, make_template
 from carp.protocol.auth import Authenticator, DigestSet, key_from_hex, key_from_passphrase
+from carp.protocol.cadence import Cadence
 from carp.protocol.dialect import AUTO, DIALECTS, DemotionRule, Identification
 from carp.protocol.packet import GROUP, GROUP_MAC, Advertisement, Datagram, decode, encode, parse_ip
 from carp.protocol.parameters import InterfaceParameters, LinkAddress, Node
@@ -149,7 +150,7 @@ class TestDerivedPackets:
         settings = parameters(vector, dialect)
         digests = digest_set(vector, dialect)
         rng = Injected(0)
-        vhost = VirtualHost(settings.leader, Authenticator(digests), Timers(), rng, NOW)
+        vhost = VirtualHost(settings.leader, Authenticator(digests), Timers(), Cadence(), rng, NOW)
         demote = vector.get("demote", 0) if dialect.demotion in COUNTS_DEMOTION else 0
         counter = bytes.fromhex(vector["counter_hex"])
         advertisement = advertised(settings, vhost, demote=demote, bow_out=False)
