@@ -110,6 +110,32 @@ def test_removed_filters_are_noticed_and_put_back(stage: Stage, guard: Callable[
     assert not answers_ping(stage.client, VIP4)
 
 
+def test_new_links_are_fenced_together(stage: Stage, guard: Callable[..., Guarded]) -> None:
+    """All with one write; one that is gone, or has clsact already, is named, and has the usual fence after a closer look."""
+    port = stage.port("a")
+    host = guard(port)
+    names = [f"carp{number}" for number in range(1, 6)]
+    port.namespace.ip(*(f"link add {name} link eth0 type macvlan mode bridge" for name in names))
+    indexes = {name: index_of(port, name) for name in names}
+    port.namespace.ip("link del carp2")
+    port.namespace.tc("qdisc add dev carp4 clsact")
+    slots = {index: SLOT + 1 + number for number, index in enumerate(indexes.values())}
+    doubtful = host.fence.guard_new_links(host.netlink, slots)
+    assert doubtful == {indexes["carp2"], indexes["carp4"]}
+    for name in ("carp1", "carp3", "carp5"):
+        assert host.fence.is_guarded(host.netlink, indexes[name])
+    with pytest.raises(FenceUnavailable, match="is gone"):
+        host.fence.guard_link(host.netlink, indexes["carp2"], SLOT)
+    host.fence.guard_link(host.netlink, indexes["carp4"], slots[indexes["carp4"]])
+    assert host.fence.is_guarded(host.netlink, indexes["carp4"])
+    shown = portrait(port.namespace).traffic_control
+    assert sum("carp_link" in line for line in shown if line.startswith("carp4")) == 2
+    port.namespace.ip("addr add 203.0.113.1/24 dev carp3", "link set carp3 up")
+    dropped = host.fence.deadlines.dropped(slots[indexes["carp3"]])
+    port.namespace.run("sh", "-c", "ping -c 1 -W 0.2 203.0.113.2 || true")
+    assert host.fence.deadlines.dropped(slots[indexes["carp3"]]) > dropped
+
+
 CRASH = """
 import signal, socket, sys
 from ipaddress import ip_address

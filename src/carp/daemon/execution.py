@@ -90,6 +90,7 @@ class Execution:
                         pending.extend(self._send(action, now))
                     else:
                         pending = deque(self._reconsider([action, *pending], now - made_at, now))
+                        now = boottime()  # asking thousands of virtual hosts is no pause
                     ran_at = now
                 case Drop() | Transition() | Notice():
                     self._tell(action, made_at)

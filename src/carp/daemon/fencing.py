@@ -9,6 +9,7 @@ link, which has a slot that never opens; their shares are guarded on the parent 
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
 from typing import Any
 
 from ..linux.bpf.balancer import Balancer
@@ -50,6 +51,8 @@ class Fencing:
         self._journal = journal
         self._fence: Fence | None = None
         self._slots: dict[tuple[str, int], int] = {}
+        self._vhids: dict[str, list[int]] = {}
+        self._free_slots: list[int] = []
         self._link_slots: dict[str, int] = {}
         self._links: dict[str, CarpLink] = {}
         self._fenced: dict[str, tuple[int, tuple[InterfaceAddress, ...]]] = {}
@@ -69,11 +72,13 @@ class Fencing:
 
     def slot(self, name: str, vhid: int) -> int:
         """Return the slot of a virtual host, a new one at the first time; worker thread."""
-        key = (name, vhid)
-        if key not in self._slots:
-            taken = set(self._slots.values())
-            self._slots[key] = next(slot for slot in range(len(taken) + 1) if slot not in taken)
-        return self._slots[key]
+        slot = self._slots.get((name, vhid))
+        if slot is None:
+            # Those that were given out and those that are free again are all numbers from 0 on.
+            slot = heappop(self._free_slots) if self._free_slots else len(self._slots)
+            self._slots[name, vhid] = slot
+            self._vhids.setdefault(name, []).append(vhid)
+        return slot
 
     def sent(
         self, name: str, vhid: int, families: Sequence[Family], family: Family, until: Instant, now: Instant
@@ -180,6 +185,25 @@ class Fencing:
         else:
             self._incomplete.pop(link.index, None)
 
+    def guard_new_links(self, netlink: Netlink, links: Sequence[CarpLink]) -> dict[str, FenceUnavailable]:
+        """Put the fence on links that were just made and are down, on all at once; worker thread.
+
+        Returns, by name, why some have none, where it is required.
+        """
+        slots = {link.index: self._link_slots[link.name] for link in links if self._fence is not None and not link.is_parent}
+        doubtful = self._fence.guard_new_links(netlink, slots) if self._fence is not None else set()
+        refused = {}
+        for link in links:
+            self._links[link.name] = link
+            if link.index not in doubtful:
+                self._incomplete.pop(link.index, None)
+                continue
+            try:
+                self.guard_link(netlink, link)
+            except FenceUnavailable as error:
+                refused[link.name] = error
+        return refused
+
     def why_not_guarded(self, index: int) -> str:
         """Say why an interface works without the fence, or return ""."""
         return self.unavailable or self._incomplete.get(index, "")
@@ -198,15 +222,13 @@ class Fencing:
         self._links.pop(link.name, None)
         self._fenced.pop(link.name, None)
         self._link_slots.pop(link.name, None)
-        keys = [key for key in self._slots if key[0] == link.name]
-        for name, vhid in keys:
-            self.close(name, vhid)
-        slots = [self._slots.pop(key) for key in keys]
-        if self._fence is None:
-            return
-        for slot in slots:
-            self._fence.set_vips(link.parent_index, slot, ())
-        if not link.is_parent:
+        for vhid in self._vhids.pop(link.name, ()):
+            self.close(link.name, vhid)
+            slot = self._slots.pop((link.name, vhid))
+            heappush(self._free_slots, slot)
+            if self._fence is not None:
+                self._fence.set_vips(link.parent_index, slot, ())
+        if self._fence is not None and not link.is_parent:
             self._fence.forget_link(link.index)
 
     def unguard_parent(self, netlink: Netlink, name: str, index: int) -> None:

@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 from ..linux import carplink
 from ..linux.bpf.fence import FenceUnavailable
 from ..linux.bpf.hearing import Hearing
-from ..linux.carplink import CarpLink
+from ..linux.carplink import CarpLink, NewLink
 from ..linux.claim_socket import ClaimSocket
 from ..linux.journal import Journal
 from ..linux.links import LinkTable
@@ -31,6 +31,8 @@ from .fencing import Fencing
 from .ownership import Ownership
 from .snooping import RouterAnnouncer
 
+_LINKS_AT_ONCE = 32
+"""So many links are made in one go: a takeover waits for the worker thread meanwhile."""
 _MAC_GROUPS = int(IPv4Address("224.0.1.0"))
 """Its groups have the MACs 01:00:5e:00:01:00 and on, for switches that snoop by MAC."""
 
@@ -111,18 +113,15 @@ class Hardware:
         # An interface whose addresses live on the parent has no link of its own.
         homeless = [one.name for one in wanted if one.carpdev not in self.ports and one.mac is not None]
         problems += await self._hold_places([*drafts, *homeless])
-        for parameters in wanted:
-            if parameters.carpdev not in self.ports or parameters.name in self._ownership.links:
-                continue
-            try:
-                self._ownership.links[parameters.name] = await self._create(parameters)
-            except (carplink.LinkError, FenceUnavailable) as error:
-                problems.append(str(error))
-            except OSError as error:
-                problems.append(f"{parameters.name} cannot be made: {error.strerror}")
+        missing = [one for one in wanted if one.carpdev in self.ports and one.name not in self._ownership.links]
+        for first in range(0, len(missing), _LINKS_AT_ONCE):
+            problems += await self._create(missing[first : first + _LINKS_AT_ONCE])
         problems += await self._guard_addresses(host)
+        on_it: dict[str, list[InterfaceParameters]] = {name: [] for name in self.ports}
+        for parameters in wanted:
+            on_it.get(parameters.carpdev, []).append(parameters)
         for name, port in self.ports.items():
-            problems += self._listen(name, port, [parameters for parameters in wanted if parameters.carpdev == name])
+            problems += self._listen(name, port, on_it[name])
         self.follow_snooping()
         return problems
 
@@ -204,7 +203,7 @@ class Hardware:
 
         def job(netlink: Netlink) -> Hearing | None:
             carplink.prepare_parent(self._journal, name)
-            self._keeper.keep(name, PARENT_SETTINGS)
+            self._keeper.keep(index, PARENT_SETTINGS)
             self._fencing.guard_parent(netlink, name, index)
             try:
                 return Hearing.load()
@@ -223,26 +222,45 @@ class Hardware:
         self.ports[name] = port
         self._watch(port)
 
-    async def _create(self, parameters: InterfaceParameters) -> CarpLink:
-        index = self.ports[parameters.carpdev].index
-        mac = None if parameters.is_balanced else parameters.mac
-        on_parent = parameters.mac is None
+    async def _create(self, wanted: Sequence[InterfaceParameters]) -> list[str]:
+        """Make the links of some carp interfaces, with their fence; return what could not be done."""
+        indexes = {name: port.index for name, port in self.ports.items()}
+        try:
+            result = await self._worker.run(Urgency.SETUP, partial(self._make, wanted, indexes))
+        except OSError as error:
+            return [f"{one.name} cannot be made: {error.strerror}" for one in wanted]
+        assert isinstance(result, tuple)
+        links: list[CarpLink]
+        problems: list[str]
+        links, problems = result
+        self._ownership.links.update({link.name: link for link in links})
+        return problems
 
-        def job(netlink: Netlink) -> CarpLink:
+    def _make(
+        self, wanted: Sequence[InterfaceParameters], parents: Mapping[str, int], netlink: Netlink
+    ) -> tuple[list[CarpLink], list[str]]:
+        """Make links on these parents, named with their indexes; return them and what could not be done; worker thread."""
+        for one in wanted:
             # Its addresses follow, when it is known who else has them.
-            self._fencing.prepare(parameters, index, ())
-            if on_parent:
-                link = CarpLink(parameters.name, index, index)
-                self._fencing.guard_link(netlink, link)
-                return link
-            link = carplink.create(netlink, parameters.name, parameters.carpdev, index, mac, self._journal.link_group)
-            self._fencing.guard_link(netlink, link)
-            self._keeper.keep(link.name, CARP_LINK_SETTINGS)
-            return link
-
-        link = await self._worker.run(Urgency.SETUP, job)
-        assert isinstance(link, CarpLink)
-        return link
+            self._fencing.prepare(one, parents[one.carpdev], ())
+        new = [
+            NewLink(one.name, one.carpdev, parents[one.carpdev], None if one.is_balanced else one.mac)
+            for one in wanted
+            if one.mac is not None
+        ]
+        made = carplink.create(netlink, new, self._journal.link_group)
+        problems = [str(one) for one in made if not isinstance(one, CarpLink)]
+        links = [one for one in made if isinstance(one, CarpLink)]
+        links += [CarpLink(one.name, parents[one.carpdev], parents[one.carpdev]) for one in wanted if one.mac is None]
+        unfenced = self._fencing.guard_new_links(netlink, links)
+        for name, error in unfenced.items():
+            problems.append(str(error))
+            next(link for link in links if link.name == name).remove(netlink)
+        links = [link for link in links if link.name not in unfenced]
+        for link in links:
+            if not link.is_parent:
+                self._keeper.keep(link.index, CARP_LINK_SETTINGS)
+        return links, problems
 
     async def _guard_addresses(self, host: HostParameters) -> list[str]:
         """Fence every address, by its carp interface or by those that share it; return what could not be done."""
@@ -309,13 +327,18 @@ class Hardware:
         for name in [name for name in self._ownership.links if name not in names]:
             link = self._ownership.links.pop(name)
             self._ownership.abandon(name)
-            await self._worker.run(Urgency.SETUP, link.remove)
+            await self._worker.run(Urgency.SETUP, partial(self._remove, link))
             self._fencing.forget(link)
         parents = {parameters.carpdev for parameters in wanted}
         for name in [name for name in self.ports if name not in parents]:
             index = self.ports[name].index
             self.lose_parent(name)
             await self._worker.run(Urgency.SETUP, partial(self._restore_parent, name, index))
+
+    def _remove(self, link: CarpLink, netlink: Netlink) -> None:
+        if not link.is_parent:
+            self._keeper.drop(link.index)
+        link.remove(netlink)
 
     async def _hold_places(self, names: list[str]) -> list[str]:
         """Have a placeholder for each of these carp interfaces and for no other."""
@@ -337,6 +360,6 @@ class Hardware:
         return problems
 
     def _restore_parent(self, name: str, index: int, netlink: Netlink) -> None:
-        self._keeper.drop(name)
+        self._keeper.drop(index)
         self._fencing.unguard_parent(netlink, name, index)
         carplink.restore_parent(self._journal, name)

@@ -164,7 +164,7 @@ def _run_locked(arguments: argparse.Namespace, configuration: Configuration, jou
 def _prepare_process(*, realtime: bool) -> None:
     # The worker thread may hold the interpreter for this long before the loop gets it back.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    # Seven settings of each carp interface are kept open.
+    # Each parent has some sockets, and so has each client of the control socket.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     for refusal in become_realtime() if realtime else ():

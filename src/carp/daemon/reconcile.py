@@ -1,7 +1,8 @@
 """Puts back what another tool changes on our interfaces: networkd, NetworkManager, udev's sysctl replay, an admin's mistake.
 
-Links, addresses and filters are looked at when the kernel reports a change, settings every half second. Only what carpd made
-is put back; addresses that somebody else adds are left alone.
+Links, addresses and filters are looked at when the kernel reports a change. It does not report changes of settings: every half
+second those of a few interfaces are looked at in turn, and of those on which anything else has changed. Only what carpd made is
+put back; addresses that somebody else adds are left alone.
 """
 
 import asyncio
@@ -54,12 +55,14 @@ class Reconciler:
         self._remake = remake
         self._touched: set[int] = set()
         self._filtered: set[int] = set()
+        self._suspects: set[int] = set()
         self._look: asyncio.TimerHandle | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
-        """Begin to look at the settings."""
+        """Begin to look; what was reported until now was made just now."""
+        self._filtered.clear()
         self._sweep = self._loop.call_later(_SETTINGS_EVERY_S, self._check_settings)
 
     def stop(self) -> None:
@@ -71,10 +74,9 @@ class Reconciler:
 
     def touched(self, indexes: Iterable[int], filtered: Iterable[int]) -> None:
         """The kernel reported changes of these links, and of filters on those; look at ours among them soon."""
-        links = self._ownership.links.values()
-        ours = {link.index for link in links}
-        self._touched |= ours.intersection(indexes)
-        self._filtered |= ours.union(link.parent_index for link in links).intersection(filtered)
+        self._touched.update(indexes)
+        self._suspects.update(indexes)
+        self._filtered.update(filtered)
         self._look_soon()
 
     def _look_soon(self) -> None:
@@ -88,7 +90,7 @@ class Reconciler:
         filtered, self._filtered = self._filtered, set()
         deleted = []
         links = list(self._ownership.links.values())
-        for link in links:
+        for link in links if indexes else ():
             if link.index not in indexes:
                 continue
             if not self._ownership.is_settled(link.name):
@@ -103,9 +105,10 @@ class Reconciler:
             self._remake(deleted)
         if filtered:
             present = [link for link in links if link not in deleted]
-            parents = {link.parent_index for link in links}
-            job = partial(self._check_filters, present, parents & filtered, filtered)
-            self._worker.submit(Urgency.SETUP, job, self._report_filters)
+            parents = {link.parent_index for link in links} & filtered
+            if parents or not filtered.isdisjoint(link.index for link in present):
+                job = partial(self._check_filters, present, parents, filtered)
+                self._worker.submit(Urgency.SETUP, job, self._report_filters)
         self._look_soon()
 
     def _check_link(self, link: CarpLink) -> None:
@@ -152,7 +155,8 @@ class Reconciler:
             self._chronicle.say(_LOG_LEVEL, f"{', '.join(result)}: put the fence back, somebody else had removed it")
 
     def _check_settings(self) -> None:
-        self._worker.submit(Urgency.SETUP, lambda _: self._keeper.put_back(), self._report_settings)
+        suspects, self._suspects = self._suspects, set()
+        self._worker.submit(Urgency.SETUP, lambda netlink: self._keeper.put_back(netlink, suspects), self._report_settings)
 
     def _report_settings(self, result: object) -> None:
         if isinstance(result, list):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..protocol.values import InterfaceAddress
 from . import sysctl
+from .devconf import SETTABLE, set_settings
 from .journal import Journal, Leftovers
 from .links import LinkTable
 from .netlink import Netlink
@@ -127,19 +128,55 @@ def prefix_routes(table: LinkTable, link: CarpLink, addresses: Iterable[Interfac
     return tuple(routes.values())
 
 
-def create(netlink: Netlink, name: str, parent: str, parent_index: int, mac: bytes | None, group: int) -> CarpLink:
-    """Make the macvlan of a carp interface, link down, with its settings.
+@dataclass(frozen=True, slots=True)
+class NewLink:
+    """A macvlan that is to be made; with `mac` None it is a balanced one's: the kernel makes up a MAC."""
 
-    With `mac` None it is that of a balanced one: the kernel makes up a MAC, and neighbours are reached through the parent.
+    name: str
+    parent: str
+    parent_index: int
+    mac: bytes | None
 
-    Raises:
-        LinkError: the name is taken, or the parent refuses.
+
+def create(netlink: Netlink, wanted: Sequence[NewLink], group: int) -> list[CarpLink | LinkError]:
+    """Make the macvlans of carp interfaces, link down, with their settings, in a few writes for all of them.
+
+    Returns, in the same order, what was made or why it was not: the name is taken, or the parent refuses. Neighbours of
+    balanced ones are reached through the parent.
     """
-    for refused in netlink.execute([new_macvlan(name, parent_index, mac, group)]):
-        raise LinkError(_why_not_created(refused, name, parent))
-    for key, value in sysctl.CARP_LINK_SETTINGS.items():
-        sysctl.write(sysctl.path_of(key, name), value)
-    return CarpLink(name, socket.if_nametoindex(name), parent_index, mac, through_parent=mac is None)
+    refused = {error.position: error for error in netlink.execute([_macvlan(one, group) for one in wanted])}
+    made: list[CarpLink | LinkError] = []
+    for position, one in enumerate(wanted):
+        try:
+            if position in refused:
+                raise refused[position]
+            made.append(CarpLink(one.name, socket.if_nametoindex(one.name), one.parent_index, one.mac, one.mac is None))
+        except OSError as error:
+            made.append(LinkError(_why_not_created(error, one.name, one.parent)))
+    failed = _set_up(netlink, [one for one in made if isinstance(one, CarpLink)])
+    netlink.execute([delete_link(index) for index in failed])
+    return [failed.get(one.index, one) if isinstance(one, CarpLink) else one for one in made]
+
+
+def _macvlan(one: NewLink, group: int) -> bytes:
+    return new_macvlan(one.name, one.parent_index, one.mac, group)
+
+
+def _set_up(netlink: Netlink, links: Sequence[CarpLink]) -> dict[int, LinkError]:
+    """Give new links their settings; return, by index, why some could not be given them."""
+    requests = [(link, request) for link in links for request in set_settings(link.index, sysctl.CARP_LINK_SETTINGS)]
+    failed: dict[int, LinkError] = {}
+    for error in netlink.execute([request for _, request in requests]):
+        link = requests[error.position][0]
+        if error.errno != errno.EAFNOSUPPORT:
+            failed[link.index] = LinkError(f"{link.name} cannot be made: {error.strerror}")
+    for link in links:
+        try:
+            for key in sysctl.CARP_LINK_SETTINGS.keys() - SETTABLE:
+                sysctl.write(sysctl.path_of(key, link.name), sysctl.CARP_LINK_SETTINGS[key])
+        except OSError as error:
+            failed[link.index] = LinkError(f"{link.name} cannot be made: {error.strerror}")
+    return failed
 
 
 def create_placeholder(netlink: Netlink, journal: Journal, name: str, group: int) -> int:

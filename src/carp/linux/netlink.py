@@ -5,7 +5,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 
 from .rtnetlink import NLM_F_ACK, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, messages
@@ -106,6 +106,21 @@ class Netlink:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+    def ask(self, requests: Sequence[bytes]) -> list[bytes | None]:
+        """Send requests that have one answer each, a hundred at most, in one write; return the bodies, None for refusals."""
+        answers: dict[int, bytes | None] = {}
+        sequences = [next(self._sequence) for _ in requests]
+        buffers = [bytearray(request) for request in requests]
+        for buffer, sequence in zip(buffers, sequences, strict=True):
+            struct.pack_into("=I", buffer, 8, sequence)
+        if buffers:
+            self._socket.send(b"".join(buffers))
+        while len(answers) < len(sequences):
+            for kind, _, sequence, body in messages(self._socket.recv(_CHUNK_BYTES)):
+                if sequences[0] <= sequence <= sequences[-1]:
+                    answers[sequence] = None if kind == NLMSG_ERROR else body
+        return [answers[sequence] for sequence in sequences]
 
 
 class OverflowedError(Exception):

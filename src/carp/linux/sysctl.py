@@ -1,10 +1,17 @@
 """Kernel settings under /proc/sys/net that carpd changes, reads or warns about (LINUX.md section 1)."""
 
 import contextlib
-import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import islice
 from pathlib import Path
 
+from .devconf import get_all_settings, get_settings, index_of, read_settings
+from .netlink import Netlink
+
+INTERFACES_AT_A_TIME = 16
+"""How many interfaces a keeper looks at in one turn."""
+_SUSPECTS_AT_A_TIME = 48
+"""And how many that are suspected: a takeover waits for the worker thread meanwhile."""
 _ROOT = Path("/proc/sys/net")
 
 # On a carp interface: answer only for its own addresses, with its own MAC; no addresses but ours; believe any return path.
@@ -61,51 +68,85 @@ def host_warnings() -> list[str]:
 
 
 class Keeper:
-    """Watches settings that carpd made, one open file each: a look at one costs a microsecond.
+    """Watches settings that carpd made on interfaces, by their indexes.
 
-    It belongs to the worker thread.
+    A look costs the same however many are watched: it takes a few of them in turn. It belongs to the worker thread.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[str, list[tuple[Path, int, bytes]]] = {}
+        self._kept: dict[int, Mapping[str, str]] = {}
+        self._right: dict[int, int] = {}
+        """Hashes of what the kernel says of interfaces that are as they should be: reading that costs more than asking."""
+        self._turn = 0
+        self._suspects: dict[int, None] = {}
+        """Those that are still to be looked at out of turn, the first ones first."""
 
-    def keep(self, name: str, settings: Mapping[str, str]) -> None:
-        """Watch the settings of an interface instead of those watched before."""
-        self.drop(name)
-        kept = []
-        for key, value in settings.items():
-            path = path_of(key, name)
-            try:
-                kept.append((path, os.open(path, os.O_RDONLY | os.O_CLOEXEC), value.encode()))
-            except FileNotFoundError:
-                continue
-        self._kept[name] = kept
+    def keep(self, index: int, settings: Mapping[str, str]) -> None:
+        """Watch these settings of an interface instead of those watched before; those that it does not have are left out."""
+        self._kept[index] = settings
+        self._right.pop(index, None)
 
-    def drop(self, name: str) -> None:
+    def drop(self, index: int) -> None:
         """Watch an interface no more."""
-        for _, descriptor, _ in self._kept.pop(name, ()):
-            os.close(descriptor)
+        self._kept.pop(index, None)
+        self._right.pop(index, None)
 
-    def put_back(self) -> list[str]:
-        """Write the settings again that somebody changed; return what was found, as text."""
+    def put_back(self, netlink: Netlink, suspects: Collection[int] = ()) -> list[str]:
+        """Write the settings again that somebody changed on the next few interfaces and on suspects.
+
+        Of many suspects some wait for the next call. Where something was changed, all interfaces are looked at: who sets one by
+        a pattern sets others, too. Returns what was found, as text.
+        """
+        self._suspects.update(dict.fromkeys(index for index in suspects if index in self._kept))
+        suspected = list(islice(self._suspects, _SUSPECTS_AT_A_TIME))
+        for index in suspected:
+            del self._suspects[index]
+        chosen = dict.fromkeys([*self._next(), *(index for index in suspected if index in self._kept)])
         found = []
-        for name, kept in list(self._kept.items()):
-            try:
-                changed = [
-                    (path, value, now)
-                    for path, descriptor, value in kept
-                    if (now := os.pread(descriptor, 32, 0).strip()) != value
-                ]
-            except OSError:
-                self.drop(name)  # the interface is gone; whoever makes it again keeps it again
-                continue
-            for path, value, now in changed:
+        for index, answer in zip(chosen, netlink.ask([get_settings(index) for index in chosen]), strict=True):
+            if answer is None:
+                self.drop(index)  # the interface is gone; whoever makes it again keeps it again
+            else:
+                found += self._repair(index, answer)
+        if found and len(chosen) < len(self._kept):
+            found += self._look_at_all(netlink)
+        return found
+
+    def _next(self) -> list[int]:
+        """Return the interfaces whose turn it is."""
+        if self._turn >= len(self._kept):
+            self._turn = 0
+        first, self._turn = self._turn, self._turn + INTERFACES_AT_A_TIME
+        return list(islice(self._kept, first, self._turn))
+
+    def _look_at_all(self, netlink: Netlink) -> list[str]:
+        found = []
+        for answer in netlink.dump(get_all_settings()):
+            index = index_of(answer)
+            if index in self._kept:
+                found += self._repair(index, answer)
+        return found
+
+    def _repair(self, index: int, answer: bytes) -> list[str]:
+        """Write the settings again that are not as they should be in what the kernel says of an interface."""
+        digest = hash(answer)
+        if self._right.get(index) == digest:
+            return []
+        wanted = self._kept[index]
+        name, values = read_settings(answer, wanted)
+        found = []
+        for key, now in values.items():
+            if now != wanted[key]:
+                path = path_of(key, name)
                 with contextlib.suppress(FileNotFoundError):
-                    path.write_bytes(value)
-                found.append(f"{path.relative_to(_ROOT)} was {now.decode()}, is {value.decode()} again")
+                    path.write_text(wanted[key])
+                found.append(f"{path.relative_to(_ROOT)} was {now}, is {wanted[key]} again")
+        if not found:
+            self._right[index] = digest
         return found
 
     def close(self) -> None:
         """Watch nothing any more."""
-        for name in list(self._kept):
-            self.drop(name)
+        self._kept.clear()
+        self._right.clear()
+        self._suspects.clear()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -208,6 +208,11 @@ class FakeFence:
         """Put the fence on a link."""
         self._refuse(ifindex)
         self.links[ifindex] = slot
+
+    def guard_new_links(self, _netlink: object, slots: Mapping[int, int]) -> set[int]:
+        """Put the fence on new links; return those that refuse."""
+        self.links |= {ifindex: slot for ifindex, slot in slots.items() if ifindex not in self.refusing}
+        return self.refusing & slots.keys()
 
     def forget_link(self, ifindex: int) -> None:
         """Forget a link."""

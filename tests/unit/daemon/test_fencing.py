@@ -67,6 +67,18 @@ def house() -> House:
 # Whose slot it is
 
 
+def test_slots_are_used_again(house: House) -> None:
+    """There are so many; whoever comes gets the lowest that nobody has."""
+    before = {house.fencing.slot("carp1", vhid) for vhid in (3, 4, 9)}
+    house.fencing.forget(house.links["carp1"])
+    again = [house.fencing.slot("carp7", vhid) for vhid in (1, 2, 3)]
+    assert again == sorted(again)
+    assert before <= {*again, house.fencing.slot("carp7", 4), house.fencing.slot("carp7", 5)}
+    taken = {house.fencing.slot(*one) for one in (("carp0", 1), *(("carp7", vhid) for vhid in (1, 2, 3, 4, 5)))}
+    assert len(taken) == 6
+    assert max(taken) == 5
+
+
 def test_nobody_shares_a_slot(house: House) -> None:
     """Nor a deadline: what one virtual host sends opens nothing of another's."""
     slots = [house.fencing.slot(*one) for one in (("carp0", 1), ("carp1", 3), ("carp1", 4), ("carp1", 9))]
@@ -292,6 +304,31 @@ def test_a_fence_that_is_required() -> None:
         house.make(CARP1)
     with pytest.raises(FenceUnavailable):
         house.fencing.guard_parent(NETLINK, "eth0", ETH0)
+
+
+def test_of_new_links_those_that_take_no_fence_are_told() -> None:
+    """All others have it; where it is not required one that has none works without."""
+    house = House()
+    for one in (CARP0, CARP1):
+        house.fencing.prepare(one, ETH0, ())
+    house.fence.refusing = {11}
+    assert house.fencing.guard_new_links(NETLINK, list(house.links.values())) == {}
+    assert (house.fencing.is_fenced("carp0"), house.fencing.is_fenced("carp1")) == (True, False)
+    assert house.told == ["carp1 is not fenced: interface 11 takes no BPF filter"]
+    house.fence.refusing.clear()
+    assert house.fencing.guard_new_links(NETLINK, list(house.links.values())) == {}
+    assert (house.fencing.why_not_guarded(11), house.fencing.is_fenced("carp1")) == ("", True)
+
+
+def test_of_new_links_those_that_miss_a_required_fence_are_named() -> None:
+    """With the reason."""
+    house = House("required")
+    for one in (CARP0, CARP1):
+        house.fencing.prepare(one, ETH0, ())
+    house.fence.refusing = {11}
+    refused = house.fencing.guard_new_links(NETLINK, list(house.links.values()))
+    assert {name: str(error) for name, error in refused.items()} == {"carp1": "interface 11 takes no BPF filter"}
+    assert house.fencing.is_fenced("carp0")
 
 
 def test_without_a_fence_nothing_fails() -> None:

@@ -1,7 +1,7 @@
 """What is made in the kernel for load balancing, in which order, and what the parents listen to; without a kernel."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_address
 from types import SimpleNamespace
@@ -13,8 +13,9 @@ from daemon_kit import FakeBalancer, FakeFence, fencing_of
 from carp.daemon import hardware as module
 from carp.daemon.hardware import Hardware
 from carp.linux.bpf.hearing import Hearing
-from carp.linux.carplink import CarpLink
-from carp.linux.rtnetlink import Link
+from carp.linux.carplink import CarpLink, LinkError, NewLink
+from carp.linux.rtnetlink import Link, delete_link
+from carp.linux.sysctl import CARP_LINK_SETTINGS, PARENT_SETTINGS
 from carp.protocol.parameters import Balancing, HostParameters, InterfaceParameters, LinkAddress, Node
 from carp.protocol.values import Address, Family, multicast_mac, virtual_mac
 from carp.testing.hosts import DUAL_STACK, VIP4, address, carp_interface
@@ -170,12 +171,16 @@ class House:
         self.table = FakeTable()
         self.made: dict[str, bytes | None] = {}
         self.removed: list[str] = []
+        self.batches: list[int] = []
+        self.taken: set[str] = set()
+        self.kept: dict[int, Mapping[str, str]] = {}
+        self.requests: list[bytes] = []
         links: dict[str, CarpLink] = {}
         worker: Any = SimpleNamespace(run=self.run)
         journal: Any = SimpleNamespace(link_group=1)
         ownership: Any = SimpleNamespace(links=links, abandon=lambda _name: None)
         table: Any = self.table
-        keeper: Any = SimpleNamespace(keep=lambda *_: None, drop=lambda _: None, close=lambda: None)
+        keeper: Any = SimpleNamespace(keep=self.kept.__setitem__, drop=self.kept.__delitem__, close=self.kept.clear)
         self.fencing = fencing_of(fence)
         self.hardware = Hardware(
             worker, journal, ownership, table, self.fencing, keeper, lambda _port: None, lambda _port: None
@@ -186,12 +191,22 @@ class House:
 
     async def run(self, _urgency: object, job: Callable[[Any], object]) -> object:
         """Do a job of the worker's."""
-        return job(SimpleNamespace(execute=lambda _batch: []))
+        return job(SimpleNamespace(execute=self._execute))
 
-    def create(self, _netlink: object, name: str, _parent: str, index: int, mac: bytes | None, _group: int) -> CarpLink:
-        """Make a link."""
-        self.made[name] = mac
-        return CarpLink(name, 10 + len(self.made), index, mac, through_parent=mac is None)
+    def _execute(self, batch: Iterable[bytes]) -> list[OSError]:
+        self.requests += batch
+        return []
+
+    def create(self, _netlink: object, wanted: Sequence[NewLink], _group: int) -> list[CarpLink | LinkError]:
+        """Make links, except those whose names are taken."""
+        self.batches.append(len(wanted))
+        return [self._create(one) for one in wanted]
+
+    def _create(self, one: NewLink) -> CarpLink | LinkError:
+        if one.name in self.taken:
+            return LinkError(f"{one.name} exists already")
+        self.made[one.name] = one.mac
+        return CarpLink(one.name, 10 + len(self.made), one.parent_index, one.mac, through_parent=one.mac is None)
 
     async def settle(self, *interfaces: InterfaceParameters, arpbalance: bool = False) -> list[str]:
         """Make what these want."""
@@ -278,6 +293,87 @@ def test_nothing_passes_through_a_balanced_link(housed: Play) -> None:
         slots = house.fence.links
         assert slots[house.links["carp1"].index] == house.fencing.slot("carp1", 9)
         assert slots[house.links["carp0"].index] not in {house.fencing.slot("carp0", vhid) for vhid in (3, 4)}
+
+    housed(scenario)
+
+
+def test_many_links_are_made_a_few_at_a_time(housed: Play) -> None:
+    """Not one by one, nor so many that a takeover waits for long; each is there in the end, watched and fenced."""
+
+    async def scenario(house: House) -> None:
+        wanted = [plain(f"carp{vhid}", vhid, addresses=[address(f"10.0.0.{vhid}/24")]) for vhid in range(1, 101)]
+        assert await house.settle(*wanted) == []
+        assert list(house.links) == [one.name for one in wanted]
+        assert sum(house.batches) == 100
+        assert 1 < max(house.batches) <= 50
+        indexes = {link.index for link in house.links.values()}
+        assert house.fence.links.keys() == indexes
+        assert house.kept == {ETH0: PARENT_SETTINGS, **dict.fromkeys(indexes, CARP_LINK_SETTINGS)}
+
+    housed(scenario)
+
+
+def test_a_link_that_cannot_be_made_is_told(housed: Play) -> None:
+    """The others are made; when it can be, it alone is."""
+
+    async def scenario(house: House) -> None:
+        wanted = [plain(f"carp{vhid}", vhid, addresses=[address(f"10.0.0.{vhid}/24")]) for vhid in (1, 2, 3)]
+        house.taken = {"carp2"}
+        assert await house.settle(*wanted) == ["carp2 exists already"]
+        assert list(house.links) == ["carp1", "carp3"]
+        house.taken.clear()
+        house.made.clear()
+        assert await house.settle(*wanted) == []
+        assert list(house.made) == ["carp2"]
+
+    housed(scenario)
+
+
+def test_a_kernel_that_makes_no_links_is_told_of(housed: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each of them; the parents are there."""
+
+    async def scenario(house: House) -> None:
+        def fails(*_: object) -> None:
+            raise OSError(NO_MEMORY, "Cannot allocate memory")
+
+        monkeypatch.setattr(module.carplink, "create", fails)
+        assert await house.settle(plain("carp1", 1), plain("carp2", 2, addresses=[OTHER])) == [
+            "carp1 cannot be made: Cannot allocate memory",
+            "carp2 cannot be made: Cannot allocate memory",
+        ]
+        assert house.links == {}
+
+    housed(scenario)
+
+
+def test_a_link_that_takes_no_required_fence_is_taken_away(housed: Play) -> None:
+    """It would answer for a daemon that is dead; the next try makes it anew."""
+
+    async def scenario(house: House) -> None:
+        house.fencing._wanted = "required"
+        house.fence.refusing = {12}
+        wanted = [plain(f"carp{vhid}", vhid, addresses=[address(f"10.0.0.{vhid}/24")]) for vhid in (1, 2, 3)]
+        assert await house.settle(*wanted) == ["interface 12 takes no BPF filter"]
+        assert list(house.links) == ["carp1", "carp3"]
+        assert house.requests == [delete_link(12)]
+        assert house.kept.keys() == {ETH0, 11, 13}
+        assert await house.settle(*wanted) == []
+        assert list(house.links) == ["carp1", "carp3", "carp2"]
+
+    housed(scenario)
+
+
+def test_what_is_removed_is_watched_no_more(housed: Play) -> None:
+    """Nor is a parent without carp interfaces."""
+
+    async def scenario(house: House) -> None:
+        stays = plain("carp1", 1)
+        await house.settle(stays, plain("carp2", 2, addresses=[OTHER]), plain("carp3", 3, carpdev="eth1"))
+        assert house.kept.keys() == {ETH0, ETH1, *(link.index for link in house.links.values())}
+        await house.settle(stays)
+        assert house.kept.keys() == {ETH0, house.links["carp1"].index}
+        await house.settle(stays, plain("carp4", 4, lladdr=LinkAddress.PARENT, addresses=[OTHER]))
+        assert house.kept.keys() == {ETH0, house.links["carp1"].index}
 
     housed(scenario)
 

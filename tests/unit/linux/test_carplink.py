@@ -8,12 +8,13 @@ from socket import if_nametoindex
 import pytest
 
 from carp.linux import carplink, prefix_route
-from carp.linux.carplink import CarpLink, LinkError, address_flags, prefix_routes
+from carp.linux.carplink import CarpLink, LinkError, NewLink, address_flags, prefix_routes
 from carp.linux.journal import Leftovers
 from carp.linux.links import LinkTable
 from carp.linux.netlink import Netlink, NetlinkError
 from carp.linux.prefix_route import PrefixRoute, new_route, own_routes
-from carp.linux.rtnetlink import IFA_F_NODAD, IFA_F_NOPREFIXROUTE
+from carp.linux.rtnetlink import IFA_F_NODAD, IFA_F_NOPREFIXROUTE, set_link
+from carp.linux.sysctl import CARP_LINK_SETTINGS
 from carp.protocol.values import InterfaceAddress
 from lab.netns import Namespace
 
@@ -51,7 +52,14 @@ class Kernel:
 
     def create(self, name: str = "carp0", mac: bytes | None = None) -> CarpLink:
         """Make a carp interface, a balanced one unless a MAC is given."""
-        return carplink.create(self.netlink, name, "eth0", self.parent_index, mac, GROUP)
+        (made,) = self.create_all((name, mac))
+        if isinstance(made, LinkError):
+            raise made
+        return made
+
+    def create_all(self, *wanted: tuple[str, bytes | None]) -> list[CarpLink | LinkError]:
+        """Make several at once, by name and MAC."""
+        return carplink.create(self.netlink, [NewLink(name, "eth0", self.parent_index, mac) for name, mac in wanted], GROUP)
 
     def take(self, link: CarpLink, *addresses: InterfaceAddress) -> None:
         """Take addresses as the daemon does."""
@@ -102,6 +110,60 @@ def test_a_link_with_the_virtual_mac(kernel: Kernel) -> None:
     assert kernel.namespace.sysctl("ipv4/conf/carp0/arp_ignore") == "1"
     assert link == CarpLink("carp0", row["ifindex"], kernel.parent_index, MAC)
     assert not link.is_parent
+
+
+def test_a_new_link_has_all_its_settings(kernel: Kernel) -> None:
+    """Whatever an interface has by default on this host, for each of several that are made at once."""
+    for key, value in CARP_LINK_SETTINGS.items():
+        kernel.namespace.sysctl(key.format(name="default"), {"0": "1", "1": "0", "2": "1"}[value])
+    names = ("carp0", "carp1", "carp2")
+    made = kernel.create_all(*((name, None) for name in names))
+    assert [one.name for one in made if isinstance(one, CarpLink)] == list(names)
+    for name in names:
+        assert {key: kernel.namespace.sysctl(key.format(name=name)) for key in CARP_LINK_SETTINGS} == CARP_LINK_SETTINGS
+
+
+def test_links_are_made_without_a_write_for_each(kernel: Kernel) -> None:
+    """Of 40 no less than of one."""
+    kernel.create()
+    before, kernel.netlink.count = kernel.netlink.count, 0
+    made = kernel.create_all(*((f"carp{number}", None) for number in range(1, 41)))
+    assert all(isinstance(one, CarpLink) for one in made)
+    assert kernel.netlink.count == before
+
+
+def test_one_that_cannot_be_made_does_not_stop_the_others(kernel: Kernel) -> None:
+    """What was made and why others were not is told in the order of the question."""
+    kernel.namespace.ip("link add carp1 type bridge")
+    first, second, third = kernel.create_all(("carp0", MAC), ("carp1", None), ("carp2", None))
+    assert isinstance(first, CarpLink)
+    assert first.index == if_nametoindex("carp0")
+    assert isinstance(second, LinkError)
+    assert str(second).startswith("carp1 exists already")
+    assert isinstance(third, CarpLink)
+    assert third.index == if_nametoindex("carp2")
+    assert kernel.namespace.sysctl("ipv4/conf/carp1/arp_ignore") == "0"
+
+
+def test_a_parent_without_ipv6(kernel: Kernel) -> None:
+    """Its carp interfaces have none either, and their other settings."""
+    kernel.namespace.ip("link set eth0 mtu 1000")
+    kernel.create()
+    assert kernel.namespace.sysctl("ipv4/conf/carp0/arp_announce") == "2"
+    assert not Path("/proc/sys/net/ipv6/conf/carp0").exists()
+
+
+def test_a_link_without_its_settings_is_none(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken away again: it would answer for others. The others stay."""
+
+    def set_nothing(index: int, _settings: object) -> list[bytes]:
+        return [set_link(index if index == if_nametoindex("carp1") else 4711, up=False)]
+
+    monkeypatch.setattr(carplink, "set_settings", set_nothing)
+    refused, made = kernel.create_all(("carp0", MAC), ("carp1", None))
+    assert str(refused) == "carp0 cannot be made: No such device"
+    assert isinstance(made, CarpLink)
+    assert [row["ifname"] for row in kernel.namespace.query("link show type macvlan")] == ["carp1"]
 
 
 def test_a_balanced_link_has_a_mac_of_its_own(kernel: Kernel) -> None:

@@ -124,6 +124,28 @@ class Fence:
         self._links.add(ifindex)
         self._guard(netlink, ifindex, self._on_link)
 
+    def guard_new_links(self, netlink: Netlink, slots: Mapping[int, int]) -> set[int]:
+        """Put the fence on carp interfaces that were just made and have no filters yet, with one write.
+
+        `slots` are those of the interfaces by index. Returns which of these need `guard_link`.
+        """
+        doubtful = set()
+        batch: list[tuple[int, bytes]] = []
+        for ifindex, slot in slots.items():
+            try:
+                self._links_map.update(_NUMBER.pack(ifindex), _NUMBER.pack(checked_slot(slot)))
+            except OSError:
+                doubtful.add(ifindex)
+                continue
+            self._links.add(ifindex)
+            batch.append((ifindex, tc.new_clsact(ifindex)))
+            batch += [
+                (ifindex, tc.new_filter(ifindex, hook, tc.PREFERENCE, program, self._name(program)))
+                for hook, program in self._on_link.items()
+            ]
+        refused = netlink.execute([request for _, request in batch])
+        return doubtful.union(batch[error.position][0] for error in refused)
+
     def forget_link(self, ifindex: int) -> None:
         """Forget a carp interface that was deleted; its filters went with it. On one that still has them all drops."""
         self._links.discard(ifindex)
