@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .packet import DropReason
-from .values import Address, Family, InterfaceAddress, State, plain
+from .values import Address, Family, InterfaceAddress, State, plain, value
 
 
 @plain
@@ -40,7 +40,7 @@ class Note(Enum):
     SEND_FAILED = "advertisement could not be sent"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Send:
     """Send an advertisement: one IP packet to the group, from the MAC of the interface's virtual host, or one to each peer.
 
@@ -126,7 +126,7 @@ class SetMask:
     mask: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Drop:
     """A packet was refused; it has been counted. `source` is packed, b"" where the packet had none."""
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from .demotion import Demotion
 from .parameters import HostParameters
-from .values import Address, Family, Instant, InterfaceAddress, State
+from .values import Address, Family, Instant, InterfaceAddress, State, value
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class ParentChanged:
     addresses: tuple[InterfaceAddress, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PacketArrived:
     """An IP packet of protocol 112 arrived at `arrival` on an interface, which is a parent unless the packet was routed."""
 
@@ -61,7 +61,7 @@ class Due:
     read_until: Instant
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Sent:
     """An advertisement was sent, or not: `error` is the errno then.
 
