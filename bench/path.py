@@ -34,7 +34,10 @@ def _once(arena: Arena) -> dict[str, Value]:
         arena.b.wait_until_holding(len(arena.addresses), arena.patience_s)
         arena.breathe(_AFTERMATH_S)
         spoken = recording.stamped()
-        due = max(frames.advertisements(arriving.stamped())) + arena.subject.master_down_ns
+        heard = frames.advertisements(arriving.stamped())
+    if not heard:
+        raise RuntimeError("no advertisement was recorded before the MASTER's end: this machine is too busy")
+    due = max(heard) + arena.subject.master_down_ns
     first = min(one for one in frames.advertisements(spoken) if one >= at)
     announced = frames.announced(spoken, arena.addresses, at)
     last = frames.end_of_burst(spoken, at, _BURST_QUIET_NS)

@@ -11,6 +11,14 @@ from ..protocol.parameters import InterfaceParameters
 from ..protocol.values import InterfaceAddress, mac_text
 
 
+class StartError(Exception):
+    """The daemon cannot run on this host; `problems` are sentences."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
 @dataclass(frozen=True, slots=True)
 class Stock:
     """What a host has that is not of this daemon, at one moment: `addresses` by the index of their link."""

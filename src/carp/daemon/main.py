@@ -33,11 +33,11 @@ from .chronicle import Chronicle, logger
 from .control import Control, SocketInUseError
 from .event_stream import Events
 from .fencing import Fencing, remove_left_filters
-from .fitness import Stock, host_problems, host_warnings
+from .fitness import StartError, Stock, host_problems, host_warnings
 from .handover import HandOver
 from .pacing import Turns
 from .refusals import ChangeRefusedError
-from .runtime import Runtime, StartError
+from .runtime import Runtime
 
 DEFAULT_SOCKET = Path("/run/carp/carpd.sock")
 _DEFAULT_STATE_DIRECTORY = Path("/var/lib/carp")

@@ -2,18 +2,18 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from ..linux.carplink import CarpLink, address_flags, prefix_routes
+from ..linux.carplink import CarpLink, Taking
 from ..linux.links import LinkTable
-from ..linux.netlink import Netlink
-from ..linux.worker import Urgency, Worker
+from ..linux.netlink import Netlink, Write
+from ..linux.worker import Done, Urgency, Worker
 from ..protocol.events import Event, TakeFailed, Taken
+from ..protocol.parameters import InterfaceParameters
 from ..protocol.values import InterfaceAddress
 
 LINK_DOWN_AFTER_S = 0.1
-_OVERTAKEN = object()
 
 
 class Ownership:
@@ -37,6 +37,8 @@ class Ownership:
         self._generations: dict[str, int] = {}
         self._wanted: dict[str, tuple[InterfaceAddress, ...]] = {}
         self._pending: Counter[str] = Counter()
+        self._prepared: dict[str, tuple[tuple[int, int, tuple[InterfaceAddress, ...]], Taking]] = {}
+        """The takes to come, each with what it depends on."""
 
     def wanted(self, name: str) -> tuple[InterfaceAddress, ...]:
         """Return the addresses that are to be live."""
@@ -54,30 +56,32 @@ class Ownership:
         if link is None:
             self._report(TakeFailed(name, f"{name} does not exist on this host"))
             return
-        if link.is_parent:
-            # Those that the parent has anyway stay whose they are.
-            own = self._table.own_addresses(link.index)
-            addresses = [address for address in addresses if address.ip not in own]
-        flags = address_flags(self._table, link, addresses)
-        routes = prefix_routes(self._table, link, addresses)
-
-        def job(netlink: Netlink) -> object:
-            if self._generations[name] != generation:
-                return _OVERTAKEN
-            link.take(netlink, addresses, flags, routes)
-            return None
 
         def done(result: object) -> None:
             self._pending[name] -= 1
-            if result is _OVERTAKEN or self._generations[name] != generation:
+            if self._generations[name] != generation:
                 return
             if isinstance(result, BaseException):
                 self._report(TakeFailed(name, str(result)))
             else:
                 self._report(Taken(name))
 
-        self._pending[name] += 1
-        self._worker.submit(Urgency.TAKE, job, done)
+        self._write(name, generation, Urgency.TAKE, link.take(self._taking(link, self._wanted[name])), done)
+
+    def prepare(self, interfaces: Iterable[InterfaceParameters]) -> None:
+        """Prepare what the takes of these carp interfaces will need, those whose links exist."""
+        for parameters in interfaces:
+            link = self.links.get(parameters.name)
+            if link is not None:
+                self._taking(link, parameters.addresses)
+
+    def _taking(self, link: CarpLink, addresses: tuple[InterfaceAddress, ...]) -> Taking:
+        # What somebody else has on another link, or on the parent, decides about flags and routes.
+        depends_on = (link.index, self._table.foreign_version, addresses)
+        prepared = self._prepared.get(link.name)
+        if prepared is None or prepared[0] != depends_on:
+            prepared = self._prepared[link.name] = (depends_on, Taking.prepare(self._table, link, addresses))
+        return prepared[1]
 
     def release(self, names: Sequence[str]) -> None:
         """Make no address of these interfaces live; links go down after all addresses are gone."""
@@ -87,7 +91,7 @@ class Ownership:
             if link is None:
                 continue
             generation = self._next(name)
-            self._submit(name, generation, Urgency.RELEASE, link.release)
+            self._write(name, generation, Urgency.RELEASE, link.release(), partial(self._released, name))
             # It holds the kernel's lock for 15 ms, in which nobody on this host can take anything; but an unfenced link
             # would go on to send MLD reports from the shared MAC.
             delay_s = LINK_DOWN_AFTER_S if self._fenced(name) else 0
@@ -97,14 +101,23 @@ class Ownership:
     def abandon(self, name: str) -> None:
         """Do nothing more for this interface: it is going away."""
         self._next(name)
+        self._prepared.pop(name, None)
 
     def _link_down(self, name: str, generation: int, link: CarpLink) -> None:
-        self._pending[name] -= 1
-        self._submit(name, generation, Urgency.LINK_DOWN, link.down)
+        def job(netlink: Netlink) -> None:
+            if self._generations[name] == generation:
+                link.down(netlink)
 
-    def _submit(self, name: str, generation: int, urgency: Urgency, job: Callable[[Netlink], None]) -> None:
+        # Its count stays for the job.
+        self._worker.submit(Urgency.LINK_DOWN, job, partial(self._released, name))
+
+    def _write(self, name: str, generation: int, urgency: Urgency, write: Write, done: Done) -> None:
+        def unless_overtaken() -> Write:
+            if self._generations[name] == generation:
+                yield from write
+
         self._pending[name] += 1
-        self._worker.submit(urgency, self._unless_overtaken(name, generation, job), partial(self._released, name))
+        self._worker.write(urgency, unless_overtaken(), done)
 
     def _released(self, name: str, _result: object) -> None:
         self._pending[name] -= 1
@@ -112,6 +125,3 @@ class Ownership:
     def _next(self, name: str) -> int:
         generation = self._generations[name] = self._generations.get(name, 0) + 1
         return generation
-
-    def _unless_overtaken(self, name: str, generation: int, job: Callable[[Netlink], None]) -> Callable[[Netlink], object]:
-        return lambda netlink: job(netlink) if self._generations[name] == generation else _OVERTAKEN

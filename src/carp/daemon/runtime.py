@@ -33,6 +33,7 @@ from .chronicle import Chronicle
 from .errands import Errands
 from .execution import Execution
 from .fencing import Fencing
+from .fitness import StartError
 from .hardware import Hardware, Port
 from .lateness import Lateness
 from .ownership import LINK_DOWN_AFTER_S, Ownership
@@ -45,14 +46,6 @@ _NOTHING_READ = Instant(0)
 _TRY_AGAIN_AFTER_S = 1.0
 
 
-class StartError(Exception):
-    """The daemon cannot run on this host; `problems` are sentences."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
-
-
 class Runtime:
     """One running daemon."""
 
@@ -61,6 +54,7 @@ class Runtime:
         self.fencing = fencing
         self.started_at = boottime()
         self._notifier = notifier
+        self._loop = asyncio.get_running_loop()
         self._feed_at: Instant | None = None
         self._due_at: Instant | None = None
         """The engine's next deadline, as it was when the timer was set."""
@@ -72,7 +66,7 @@ class Runtime:
         keeper = sysctl.Keeper()
         self.hardware = Hardware(self.worker, journal, self.ownership, self._table, fencing, keeper, self._watch, self._unwatch)
         self._raw: dict[Family, RawSocket] = {}
-        self._sender = Sender(self._table, self.hardware.ports, self._raw)
+        self._sender = Sender(self._table, self.hardware.ports, self._raw, self.ownership.wanted, self._loop.call_soon)
         self.lateness = Lateness()
         self._reconciler = Reconciler(
             self.worker, self._table, self.ownership, fencing, keeper, chronicle, self._on_link_change, self._remake
@@ -82,7 +76,6 @@ class Runtime:
         """That of `configuration` as it is on this host."""
         self._timer = Timer()
         self._monitor = Monitor()
-        self._loop = asyncio.get_running_loop()
         self.state_sync = StateSync(self.engine, self.handle, self._is_up)
         self.errands = Errands(self.engine, self._on_errand, self._loop.call_later)
         self._execution = Execution(
@@ -213,6 +206,8 @@ class Runtime:
         self.configuration, self._host = configuration, host
         self.chronicle.level = configuration.log
         self._sender.forget_headers()
+        self._sender.prepare(host.interfaces)
+        self.ownership.prepare(host.interfaces)
         for name in _parents_of(configuration):
             self.handle(self.hardware.describe_parent(name))
         self.errands.expect(configuration)
@@ -368,6 +363,7 @@ class Runtime:
         """Bring the kernel's objects to what is wanted; a MASTER whose link cannot be made yields, and it is tried again."""
         before = set(self.ownership.links)
         problems = await self.hardware.settle(host, drafts)
+        self.ownership.prepare(host.interfaces)
         for name in self.ownership.links.keys() - before:
             if wanted := self.ownership.wanted(name):
                 self.ownership.take(name, wanted)

@@ -1,7 +1,8 @@
 """What leaves this host: advertisements, to the group through a parent or to peers as the routes go, and announcements."""
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import zip_longest
 
 from ..linux import sysctl
 from ..linux.announce import announcements
@@ -12,8 +13,14 @@ from ..linux.raw_socket import RawSocket
 from ..protocol.actions import Announce, Probe, Send
 from ..protocol.packet import destination_of
 from ..protocol.parameters import Balancing, InterfaceParameters, LinkAddress
-from ..protocol.values import Family, virtual_mac
+from ..protocol.values import Family, InterfaceAddress, virtual_mac
 from .hardware import Port
+
+_FRAMES_AT_ONCE = 256
+"""A frame takes microseconds, and advertisements wait meanwhile."""
+
+_Basis = tuple[tuple[InterfaceAddress, ...], bytes, bool]
+"""What announcements are made of: addresses, MAC, whether this host is a router."""
 
 
 class Sender:
@@ -23,13 +30,26 @@ class Sender:
         table: the links of this host.
         ports: the parents that are present.
         raw: the raw sockets of the families that this host has.
+        holds: tells whether a carp interface is to have addresses on this host now.
+        call_soon: as asyncio's.
     """
 
-    def __init__(self, table: LinkTable, ports: Mapping[str, Port], raw: Mapping[Family, RawSocket]) -> None:
+    def __init__(
+        self,
+        table: LinkTable,
+        ports: Mapping[str, Port],
+        raw: Mapping[Family, RawSocket],
+        holds: Callable[[str], object],
+        call_soon: Callable[..., object],
+    ) -> None:
         self._table = table
         self._ports = ports
         self._raw = raw
+        self._holds = holds
+        self._call_soon = call_soon
         self._headers: dict[tuple[str, int, Family], bytes] = {}
+        self._announcements: dict[tuple[str, int], tuple[_Basis, tuple[bytes, ...]]] = {}
+        """The frames of so many addresses of a carp interface, with what they were made of."""
 
     def forget_headers(self) -> None:
         """A MAC may have changed."""
@@ -55,14 +75,37 @@ class Sender:
 
     def announce(self, action: Announce, parameters: InterfaceParameters) -> None:
         """Tell the LAN where the addresses are."""
-        port = self._ports.get(parameters.carpdev)
-        if port is None:
+        self._send_on(action.interface, parameters.carpdev, self._announcing(action.addresses, parameters))
+
+    def _send_on(self, interface: str, parent: str, frames: tuple[bytes, ...]) -> None:
+        """Send some frames now and the others later, unless the addresses are to be released by then."""
+        port = self._ports.get(parent)
+        if port is None or not self._holds(interface):
             return
-        mac = self._mac(parameters)
-        router = sysctl.forwards(6)
-        for address in action.addresses:
-            for frame in announcements(address.ip, mac, router=router):
-                port.socket.send(frame)
+        port.socket.send_all(frames[:_FRAMES_AT_ONCE])
+        if len(frames) > _FRAMES_AT_ONCE:
+            self._call_soon(self._send_on, interface, parent, frames[_FRAMES_AT_ONCE:])
+
+    def prepare(self, interfaces: Iterable[InterfaceParameters]) -> None:
+        """Prepare what will announce the addresses of these carp interfaces."""
+        announced = {parameters.name: parameters for parameters in interfaces if not parameters.is_balanced}
+        self._announcements = {key: made for key, made in self._announcements.items() if key[0] in announced}
+        for parameters in announced.values():
+            self._announcing(parameters.addresses, parameters)
+
+    def _announcing(self, addresses: tuple[InterfaceAddress, ...], parameters: InterfaceParameters) -> tuple[bytes, ...]:
+        # Whether a host forwards is said of IPv6 addresses alone.
+        router = any(address.version == 6 for address in addresses) and sysctl.forwards(6)
+        depends_on = (addresses, self._mac(parameters), router)
+        # Now and then the first address is announced alone.
+        key = parameters.name, len(addresses)
+        prepared = self._announcements.get(key)
+        if prepared is None or prepared[0] != depends_on:
+            each = [announcements(address.ip, depends_on[1], router=router) for address in addresses]
+            # The first frames of all addresses before the second ones: either suffices for most clients.
+            frames = tuple(frame for turn in zip_longest(*each) for frame in turn if frame is not None)
+            prepared = self._announcements[key] = (depends_on, frames)
+        return prepared[1]
 
     def probe(self, action: Probe, parameters: InterfaceParameters) -> int | None:
         """Ask for a neighbour from the parent's own MAC; return the errno if it could not be sent."""

@@ -11,13 +11,14 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from ..protocol.values import InterfaceAddress
 from . import sysctl
 from .devconf import SETTABLE, set_settings
 from .journal import Journal, Leftovers
 from .links import LinkTable
-from .netlink import Netlink
+from .netlink import Netlink, Write, perform
 from .prefix_route import PrefixRoute, delete_route, metric_of, new_route, own_routes
 from .rtnetlink import (
     CARP_ADDRESS_PROTOCOL,
@@ -61,31 +62,20 @@ class CarpLink:
         """Whether the addresses live on the parent itself."""
         return self.index == self.parent_index
 
-    def take(
-        self,
-        netlink: Netlink,
-        addresses: Sequence[InterfaceAddress],
-        flags: Sequence[int],
-        routes: Sequence[PrefixRoute] = (),
-    ) -> None:
-        """Make exactly these addresses and routes live, with one write; raises NetlinkError."""
-        removals = [delete_route(route) for route in self.routes.difference(routes)]
-        removals += [delete_address(self.index, address) for address in self.live.difference(addresses)]
-        additions = [] if self.is_parent else [set_link(self.index, up=True)]
-        additions += [new_address(self.index, address, flag) for address, flag in zip(addresses, flags, strict=True)]
-        # A route's source has to be there before it.
-        additions += [new_route(route) for route in routes]
-        errors = netlink.execute([*removals, *additions])
-        self.live, self.routes = set(addresses), set(routes)
+    def take(self, taking: "Taking") -> Write:
+        """Make exactly these addresses and routes live; raises NetlinkError."""
+        removals = [delete_route(route) for route in self.routes - taking.routes]
+        removals += [delete_address(self.index, address) for address in self.live - taking.addresses]
+        errors = yield [*removals, *taking.requests]
+        self.live, self.routes = set(taking.addresses), set(taking.routes)
         for error in errors:
             if error.position >= len(removals) or error.errno not in _GONE:
                 raise error
 
-    def release(self, netlink: Netlink) -> None:
+    def release(self) -> Write:
         """Let no address be live; the link stays up until `down`."""
-        netlink.execute(
-            [delete_route(route) for route in self.routes] + [delete_address(self.index, address) for address in self.live]
-        )
+        removals = [delete_route(route) for route in self.routes]
+        yield removals + [delete_address(self.index, address) for address in self.live]
         self.live, self.routes = set(), set()
 
     def down(self, netlink: Netlink) -> None:
@@ -95,9 +85,34 @@ class CarpLink:
 
     def remove(self, netlink: Netlink) -> None:
         """Release the addresses and delete the link."""
-        self.release(netlink)
+        perform(netlink, self.release())
         if not self.is_parent:
             netlink.execute([delete_link(self.index)])
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """What makes addresses live, worked out before it is needed: that takes longer than the kernel does."""
+
+    addresses: frozenset[InterfaceAddress]
+    routes: frozenset[PrefixRoute]
+    requests: tuple[bytes, ...]
+
+    @classmethod
+    def prepare(cls, table: LinkTable, link: CarpLink, addresses: Iterable[InterfaceAddress]) -> Self:
+        """Prepare it for a link; it holds as long as the table's `foreign_version` stays."""
+        if link.is_parent:
+            # Those that the parent has anyway stay whose they are.
+            own = table.own_addresses(link.index)
+            addresses = [address for address in addresses if address.ip not in own]
+        addresses = tuple(addresses)
+        routes = prefix_routes(table, link, addresses)
+        flags = address_flags(table, link, addresses)
+        requests = [] if link.is_parent else [set_link(link.index, up=True)]
+        requests += [new_address(link.index, address, flag) for address, flag in zip(addresses, flags, strict=True)]
+        # A route's source has to be there before it.
+        requests += [new_route(route) for route in routes]
+        return cls(frozenset(addresses), frozenset(routes), tuple(requests))
 
 
 def address_flags(table: LinkTable, link: CarpLink, addresses: Iterable[InterfaceAddress]) -> list[int]:
@@ -243,7 +258,7 @@ def restore_parent(journal: Journal, parent: str) -> None:
 def remove_all(netlink: Netlink, links: Iterable[CarpLink], group: int) -> None:
     """Release all addresses, then delete all links of the group."""
     for link in links:
-        link.release(netlink)
+        perform(netlink, link.release())
     netlink.execute([delete_group(group)])
 
 

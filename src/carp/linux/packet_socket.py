@@ -126,6 +126,17 @@ class PacketSocket:
         """Return what the kernel has refused since this was asked last."""
         return [] if self._hearing is None else self._hearing.refused()
 
+    def send_all(self, frames: Iterable[bytes]) -> None:
+        """Send whole Ethernet frames; one that could not be sent keeps none of the others back."""
+        send, remaining = self._socket.send, iter(frames)
+        while True:
+            try:
+                for frame in remaining:
+                    send(frame)
+            except OSError:
+                continue
+            return
+
     def receive_macs(self, macs: Iterable[bytes]) -> None:
         """Have the parent's own filter let frames to exactly these MACs, 6 bytes each, in; without promiscuous mode.
 

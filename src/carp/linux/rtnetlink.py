@@ -5,10 +5,11 @@ Only what carpd needs: macvlans, link flags, addresses; `prefix_route` adds rout
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
+from typing import NamedTuple
 
 from ..protocol.values import InterfaceAddress
 
@@ -46,6 +47,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_GROUP = 1, 3, 5, 
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_MACVLAN_MODE = 1, 2, 1
 _MACVLAN_MODE_BRIDGE = 4
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS, _IFA_PROTO = 1, 2, 4, 8, 11
+_LINK_ATTRIBUTES = frozenset((_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_GROUP))
 _NESTED = 0x8000
 _TYPE_MASK = 0x3FFF
 _AF_INET, _AF_INET6 = 2, 10
@@ -54,6 +56,7 @@ HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBi")
 _ATTRIBUTE = struct.Struct("=HH")
+_UNSIGNED = struct.Struct("=I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,23 @@ class LinkAddress:
     address: InterfaceAddress
     flags: int
     protocol: int
+
+
+class AddressReport(NamedTuple):
+    """What the kernel says of an address, as far as it can be read without making objects of it.
+
+    `packed` and `prefix_length` tell one address of a link from another.
+    """
+
+    link_index: int
+    packed: bytes
+    prefix_length: int
+    flags: int
+    protocol: int
+
+    def parsed(self) -> LinkAddress:
+        """Make of it what the rest of the daemon goes by."""
+        return LinkAddress(self.link_index, interface_address(self.packed, self.prefix_length), self.flags, self.protocol)
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -183,14 +203,18 @@ def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
         offset += (length + 3) & ~3
 
 
-def attributes_of(body: bytes, offset: int) -> dict[int, bytes]:
-    """Read the attributes from an offset on, by their kind without flags."""
+def attributes_of(body: bytes, offset: int, only: Container[int] | None = None) -> dict[int, bytes]:
+    """Read the attributes from an offset on, by their kind without flags; of these kinds alone, if they are given."""
     found = {}
-    while offset + _ATTRIBUTE.size <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, offset)
+    end = len(body) - _ATTRIBUTE.size
+    unpack = _ATTRIBUTE.unpack_from
+    while offset <= end:
+        length, kind = unpack(body, offset)
         if length < _ATTRIBUTE.size:
             break
-        found[kind & _TYPE_MASK] = body[offset + _ATTRIBUTE.size : offset + length]
+        kind &= _TYPE_MASK
+        if only is None or kind in only:
+            found[kind] = body[offset + _ATTRIBUTE.size : offset + length]
         offset += (length + 3) & ~3
     return found
 
@@ -204,10 +228,19 @@ def _text(attributes: dict[int, bytes], kind: int) -> str:
     return attributes.get(kind, b"").rstrip(b"\0").decode(errors="replace")
 
 
+def link_name(body: bytes) -> tuple[int, str]:
+    """Read no more than the index and the name from the body of RTM_NEWLINK or RTM_DELLINK."""
+    _, _, index, _, _ = _LINK.unpack_from(body)
+    length, kind = _ATTRIBUTE.unpack_from(body, _LINK.size) if len(body) > _LINK.size else (0, 0)
+    if kind != _IFLA_IFNAME:  # the kernel writes it first, but need not
+        return index, _text(attributes_of(body, _LINK.size, (_IFLA_IFNAME,)), _IFLA_IFNAME)
+    return index, body[_LINK.size + _ATTRIBUTE.size : _LINK.size + length].rstrip(b"\0").decode(errors="replace")
+
+
 def parse_link(body: bytes) -> Link:
     """Read the body of RTM_NEWLINK or RTM_DELLINK."""
     _, _, index, flags, _ = _LINK.unpack_from(body)
-    attributes = attributes_of(body, _LINK.size)
+    attributes = attributes_of(body, _LINK.size, _LINK_ATTRIBUTES)
     info = attributes_of(attributes.get(_IFLA_LINKINFO, b""), 0)
     return Link(
         index=index,
@@ -229,11 +262,42 @@ def filter_index(kind: int, body: bytes) -> int | None:
     return index
 
 
+def address_index(body: bytes) -> int:
+    """Read nothing but the index of the link from the body of RTM_NEWADDR or RTM_DELADDR."""
+    index: int = _ADDRESS.unpack_from(body)[4]
+    return index
+
+
+def read_address(body: bytes) -> AddressReport:
+    """Read it no further than is needed at once: hundreds of such bodies come in the middle of a takeover."""
+    _, prefix_length, flags, _, index = _ADDRESS.unpack_from(body)
+    packed = local = b""
+    protocol = 0
+    offset, end = _ADDRESS.size, len(body) - _ATTRIBUTE.size
+    while offset <= end:
+        length, kind = _ATTRIBUTE.unpack_from(body, offset)
+        if length < _ATTRIBUTE.size:
+            break
+        if kind == _IFA_ADDRESS:
+            packed = body[offset + 4 : offset + length]
+        elif kind == _IFA_LOCAL:
+            local = body[offset + 4 : offset + length]
+        elif kind == _IFA_FLAGS:
+            flags = _UNSIGNED.unpack_from(body, offset + 4)[0]
+        elif kind == _IFA_PROTO:
+            protocol = body[offset + 4]
+        offset += (length + 3) & ~3
+    # On a point-to-point link IFA_ADDRESS is the other end's.
+    return AddressReport(index, local or packed, prefix_length, flags, protocol)
+
+
+@lru_cache(maxsize=16384)
+def interface_address(packed: bytes, prefix_length: int) -> InterfaceAddress:
+    """Make an address of 4 or 16 bytes."""
+    kind = IPv4Interface if len(packed) == 4 else IPv6Interface
+    return kind((packed, prefix_length))
+
+
 def parse_address(body: bytes) -> LinkAddress:
     """Read the body of RTM_NEWADDR or RTM_DELADDR."""
-    _, prefix, short_flags, _, index = _ADDRESS.unpack_from(body)
-    attributes = attributes_of(body, _ADDRESS.size)
-    packed = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
-    ip = IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
-    protocol = attributes.get(_IFA_PROTO, b"\0")[0]
-    return LinkAddress(index, ip_interface(f"{ip}/{prefix}"), _number(attributes, _IFA_FLAGS) or short_flags, protocol)
+    return read_address(body).parsed()

@@ -1,6 +1,7 @@
 """Kernel settings under /proc/sys/net that carpd changes, reads or warns about (LINUX.md section 1)."""
 
 import contextlib
+import os
 from collections.abc import Collection, Mapping
 from itertools import islice
 from pathlib import Path
@@ -51,9 +52,16 @@ def write(path: Path, value: str) -> None:
 
 
 def forwards(family: int) -> bool:
-    """Tell whether this host routes packets of a family (4 or 6)."""
+    """Tell whether this host routes packets of a family (4 or 6); asked for each announcing, so by system calls alone."""
     key = "ipv4/ip_forward" if family == 4 else "ipv6/conf/all/forwarding"
-    return read(_ROOT / key) == "1"
+    try:
+        descriptor = os.open(f"{_ROOT}/{key}", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return os.read(descriptor, 32).strip() == b"1"
+    finally:
+        os.close(descriptor)
 
 
 def host_warnings() -> list[str]:

@@ -1,18 +1,32 @@
 """Takes and releases in the order of their urgency; only the newest wish counts."""
 
 import asyncio
+import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from typing import Any
 
+import pytest
+
 from carp.daemon import ownership
 from carp.daemon.ownership import Ownership
+from carp.linux.carplink import Taking
 from carp.linux.links import LinkTable
-from carp.linux.prefix_route import PrefixRoute
+from carp.linux.netlink import Write
+from carp.linux.rtnetlink import (
+    CARP_ADDRESS_PROTOCOL,
+    IFA_F_NOPREFIXROUTE,
+    RTM_DELADDR,
+    RTM_NEWADDR,
+    attribute,
+    new_address,
+    set_link,
+)
 from carp.linux.worker import Urgency
 from carp.protocol.events import Event, TakeFailed, Taken
 from carp.protocol.values import InterfaceAddress
+from carp.testing.hosts import carp_interface
 
 ONE = (ip_interface("192.0.2.100/24"),)
 TWO = (*ONE, ip_interface("2001:db8::100/64"))
@@ -20,7 +34,7 @@ NETLINK: Any = object()
 
 
 class FakeWorker:
-    """Runs jobs when it is told to, in the order that the real one keeps."""
+    """Runs jobs and writes when it is told to, in the order that the real one keeps."""
 
     def __init__(self) -> None:
         self.jobs: list[tuple[Urgency, int, Any, Any]] = []
@@ -30,6 +44,15 @@ class FakeWorker:
         """Put a job into the queue."""
         self._number += 1
         self.jobs.append((urgency, self._number, job, done))
+
+    def write(self, urgency: Urgency, write: Write, done: Any = None) -> None:
+        """Put a write into the queue; the kernel refuses nothing."""
+
+        def job(_netlink: object) -> None:
+            for _ in write:
+                pass
+
+        self.submit(urgency, job, done)
 
     def run(self) -> list[Urgency]:
         """Run everything that is waiting."""
@@ -59,23 +82,21 @@ class FakeLink:
     through_parent: bool = False
     refuses: OSError | None = None
     live: set[InterfaceAddress] = field(default_factory=set)
+    taken: list[Taking] = field(default_factory=list)
 
-    def take(
-        self,
-        _netlink: object,
-        addresses: tuple[InterfaceAddress, ...],
-        flags: list[int],
-        routes: tuple[PrefixRoute, ...],
-    ) -> None:
+    def take(self, taking: Taking) -> Write:
         """Take addresses, and routes if there are any."""
-        assert len(addresses) == len(flags)
-        self.log.append(f"{self.name} takes {len(addresses)}")
+        yield taking.requests
+        self.taken.append(taking)
+        self.log.append(f"{self.name} takes {len(taking.addresses)}")
+        routes = sorted(taking.routes, key=lambda route: route.network.version)
         self.log += [f"{self.name} reaches {route.network} through {route.parent_index}" for route in routes]
         if self.refuses is not None:
             raise self.refuses
 
-    def release(self, _netlink: object) -> None:
+    def release(self) -> Write:
         """Release all."""
+        yield ()
         self.log.append(f"{self.name} releases")
 
     def down(self, _netlink: object) -> None:
@@ -91,7 +112,8 @@ class Scene:
         self.reports: list[Event] = []
         self.worker = FakeWorker()
         fake_worker: Any = self.worker
-        self.ownership = Ownership(fake_worker, LinkTable(), self.reports.append, lambda _: fenced)
+        self.table = LinkTable()
+        self.ownership = Ownership(fake_worker, self.table, self.reports.append, lambda _: fenced)
         self.links = {name: FakeLink(name, index, self.log) for index, name in enumerate(("carp0", "carp1"), 10)}
         links: Any = self.links
         self.ownership.links = dict(links)
@@ -297,5 +319,75 @@ def test_wishes_of_different_interfaces_do_not_overtake_each_other() -> None:
         scene.worker.run()
         assert scene.reports == [Taken("carp0"), Taken("carp1")]
         assert scene.log == ["carp0 takes 1", "carp1 takes 2"]
+
+    played(scenario)
+
+
+def foreign_address(index: int, text: str, protocol: int = 0) -> bytes:
+    """Write what the kernel says of an IPv4 address."""
+    address = ip_interface(text)
+    packed = address.ip.packed
+    head = struct.pack("=BBBBi", 2, address.network.prefixlen, 0, 0, index)
+    return head + attribute(1, packed) + attribute(2, packed) + attribute(11, bytes((protocol,)))
+
+
+def test_a_take_is_prepared_before_it_is_needed() -> None:
+    """The takeover itself works nothing out, and what happens to shared addresses meanwhile does not matter."""
+
+    async def scenario(scene: Scene) -> None:
+        carp0 = carp_interface(addresses=TWO)
+        scene.ownership.prepare([carp0, carp_interface("carp7", 7)])
+        scene.table.apply(RTM_NEWADDR, foreign_address(11, "192.0.2.200/24", CARP_ADDRESS_PROTOCOL))
+        with pytest.MonkeyPatch.context() as patched:
+            patched.delattr(Taking, "prepare")
+            for _ in range(2):
+                scene.ownership.take("carp0", TWO)
+                scene.worker.run()
+        assert scene.log == ["carp0 takes 2"] * 2
+
+    played(scenario)
+
+
+@pytest.mark.parametrize("change", ["the parent gets the prefix", "the parent loses it", "other addresses", "another link"])
+def test_what_a_take_depends_on_is_looked_at_again(change: str) -> None:
+    """The prepared messages are those of the former configuration, or of a parent without an address in the prefix."""
+    own = foreign_address(2, "192.0.2.1/24")
+
+    async def scenario(scene: Scene) -> None:
+        if change == "the parent loses it":
+            scene.table.apply(RTM_NEWADDR, own)
+        scene.ownership.prepare([carp_interface(addresses=ONE)])
+        wanted, index, flags = ONE, 10, 0
+        if change == "the parent gets the prefix":
+            scene.table.apply(RTM_NEWADDR, own)
+            flags = IFA_F_NOPREFIXROUTE
+        elif change == "the parent loses it":
+            scene.table.apply(RTM_DELADDR, own)
+        elif change == "other addresses":
+            wanted = (ip_interface("198.51.100.1/24"),)
+        else:
+            scene.links["carp0"].index = index = 17
+        scene.ownership.take("carp0", wanted)
+        scene.worker.run()
+        (taken,) = scene.links["carp0"].taken
+        assert taken.requests == (set_link(index, up=True), new_address(index, wanted[0], flags))
+
+    played(scenario)
+
+
+def test_what_the_parent_has_anyway_is_not_taken() -> None:
+    """Nor released with the rest: it is somebody else's."""
+
+    async def scenario(scene: Scene) -> None:
+        link = scene.links["carp0"]
+        link.is_parent, link.index = True, 2
+        scene.table.apply(RTM_NEWADDR, foreign_address(2, "192.0.2.100/32"))
+        several = (*ONE, ip_interface("192.0.2.101/24"))
+        scene.ownership.take("carp0", several)
+        scene.worker.run()
+        (taken,) = link.taken
+        assert taken.addresses == {several[1]}
+        assert taken.requests == (new_address(2, several[1], 0),)
+        assert scene.ownership.wanted("carp0") == several
 
     played(scenario)

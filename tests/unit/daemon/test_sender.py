@@ -1,7 +1,9 @@
 """What is sent where, and what counts as sent."""
 
 import errno
-from ipaddress import ip_address
+from collections.abc import Callable
+from functools import partial
+from ipaddress import ip_address, ip_interface
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +15,7 @@ from carp.linux.rtnetlink import Link
 from carp.protocol.actions import Announce, Send
 from carp.protocol.packet import GROUP_MAC, destination_of
 from carp.protocol.parameters import Balancing, InterfaceParameters, LinkAddress, Node
-from carp.protocol.values import Family, State, virtual_mac
+from carp.protocol.values import Family, InterfaceAddress, State, virtual_mac
 from carp.testing.bench import Bench, only
 from carp.testing.hosts import DUAL_STACK, PARENT, VIP4, carp_interface
 
@@ -45,12 +47,30 @@ class Scene:
         self.parameters = parameters
         self.frames: list[bytes] = []
         self.raw = {family: FakeRaw() for family in families}
-        port = SimpleNamespace(index=7, socket=SimpleNamespace(send=self.frames.append))
+        port = SimpleNamespace(index=7, socket=SimpleNamespace(send=self.frames.append, send_all=self.frames.extend))
         self.ports: Any = {parameters.carpdev: port}
         raw: Any = self.raw
         self.mac = mac
         table: Any = LinkTable() if mac is None else SimpleNamespace(by_name=self.by_name)
-        self.sender = Sender(table, self.ports, raw)
+        self.holds = True
+        self.later: list[Callable[[], object]] = []
+        self.sender = Sender(table, self.ports, raw, lambda _: self.holds, self.call_soon)
+
+    def call_soon(self, callback: Callable[..., object], *arguments: object) -> None:
+        """Remember what is to go on in the next round."""
+        self.later.append(partial(callback, *arguments))
+
+    def next_round(self) -> None:
+        """Let it go on."""
+        calls, self.later = self.later, []
+        for call in calls:
+            call()
+
+    def announced(self, *addresses: InterfaceAddress) -> list[bytes]:
+        """Announce addresses; return the frames that leave at once."""
+        begin = len(self.frames)
+        self.sender.announce(Announce("carp0", addresses), self.parameters)
+        return self.frames[begin:]
 
     def by_name(self, name: str) -> Link | None:
         """Find the parent."""
@@ -174,6 +194,89 @@ def test_announcements_come_from_the_virtual_mac() -> None:
     scene.ports.clear()
     scene.sender.announce(Announce("carp0", (VIP4,)), scene.parameters)
     assert len(scene.frames) == 2
+
+
+MANY = tuple(ip_interface(f"10.0.{number >> 8}.{number & 255}/16") for number in range(1, 301))
+
+
+def test_every_address_is_announced_once_before_any_is_again() -> None:
+    """Most clients heed the first frame; the replies, which nobody answers, still come last."""
+    scene = Scene(carp_interface(addresses=DUAL_STACK))
+    first, second = ip_interface("192.0.2.100/24"), ip_interface("192.0.2.101/24")
+    frames = scene.announced(first, ip_interface("2001:db8::100/64"), second)
+    kinds = [(frame[12:14].hex(), frame[28:32] if frame[12] == 8 else b"", frame[21]) for frame in frames]
+    assert kinds == [
+        ("0806", first.ip.packed, 1),
+        ("86dd", b"", 255),
+        ("0806", second.ip.packed, 1),
+        ("0806", first.ip.packed, 2),
+        ("0806", second.ip.packed, 2),
+    ]
+
+
+def test_many_announcements_let_others_go_first() -> None:
+    """An advertisement that becomes due does not wait for hundreds of frames; all leave in the end, and none twice."""
+    scene = Scene(carp_interface(addresses=MANY))
+    at_once = scene.announced(*MANY)
+    assert 0 < len(at_once) <= 256
+    while scene.later:
+        before = len(scene.frames)
+        scene.next_round()
+        assert len(scene.frames) - before <= 256
+    assert len(scene.frames) == len(set(scene.frames)) == 2 * len(MANY)
+
+
+@pytest.mark.parametrize("lost", ["the addresses", "the parent"])
+def test_nothing_is_announced_that_is_to_be_released(lost: str) -> None:
+    """Somebody else has it by then."""
+    scene = Scene(carp_interface(addresses=MANY))
+    at_once = scene.announced(*MANY)
+    if lost == "the addresses":
+        scene.holds = False
+    else:
+        scene.ports.clear()
+    scene.next_round()
+    assert (scene.frames, scene.later) == (at_once, [])
+
+
+def test_announcements_are_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is made in a takeover; with those of an interface that is gone or balanced nobody bothers."""
+    parameters = carp_interface(addresses=DUAL_STACK)
+    scene = Scene(parameters)
+    expected = scene.announced(*DUAL_STACK)
+    first = scene.announced(DUAL_STACK[0])
+    balanced = carp_interface("carp1", nodes=(Node(3), Node(4)), balancing=Balancing.IP)
+    scene.sender.prepare([balanced])
+    assert scene.sender._announcements == {}
+    scene.sender.prepare([parameters, balanced])
+    assert scene.announced(DUAL_STACK[0]) == first
+    monkeypatch.delattr("carp.daemon.sender.announcements")
+    scene.sender.prepare([parameters])
+    for _ in range(2):
+        assert scene.announced(*DUAL_STACK) == expected
+        assert scene.announced(DUAL_STACK[0]) == first
+
+
+def test_what_was_prepared_is_made_anew_when_it_is_no_longer_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another MAC, other addresses, a host that forwards by now."""
+    parameters = carp_interface(addresses=DUAL_STACK, lladdr=LinkAddress.PARENT)
+    scene = Scene(parameters, mac=PARENT_MAC)
+    monkeypatch.setattr("carp.daemon.sender.sysctl.forwards", lambda _: False)
+    scene.sender.prepare([parameters])
+    v4, v6 = (address for address in DUAL_STACK if address.version == 4), (one for one in DUAL_STACK if one.version == 6)
+    former = scene.announced(*DUAL_STACK)
+    assert {frame[6:12] for frame in former} == {PARENT_MAC}
+    scene.mac = OWN_MAC
+    assert {frame[6:12] for frame in scene.announced(*DUAL_STACK)} == {OWN_MAC}
+    monkeypatch.setattr("carp.daemon.sender.sysctl.forwards", lambda family: family == 6)
+    (advertised,) = (frame for frame in scene.announced(*v6) if frame[12:14] == b"\x86\xdd")
+    assert advertised[58] & 0x80
+    assert advertised in scene.announced(*DUAL_STACK)
+    (_, reply) = scene.announced(*v4)
+    assert reply in scene.announced(*DUAL_STACK)
+    other = ip_interface("192.0.2.177/24")
+    (_, reply) = scene.announced(other)
+    assert reply[28:32] == other.ip.packed
 
 
 def test_the_parent_is_the_one_of_the_interface() -> None:

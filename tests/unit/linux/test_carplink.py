@@ -8,10 +8,10 @@ from socket import if_nametoindex
 import pytest
 
 from carp.linux import carplink, prefix_route
-from carp.linux.carplink import CarpLink, LinkError, NewLink, address_flags, prefix_routes
+from carp.linux.carplink import CarpLink, LinkError, NewLink, Taking, address_flags, prefix_routes
 from carp.linux.journal import Leftovers
 from carp.linux.links import LinkTable
-from carp.linux.netlink import Netlink, NetlinkError
+from carp.linux.netlink import Netlink, NetlinkError, perform
 from carp.linux.prefix_route import PrefixRoute, new_route, own_routes
 from carp.linux.rtnetlink import IFA_F_NODAD, IFA_F_NOPREFIXROUTE, set_link
 from carp.linux.sysctl import CARP_LINK_SETTINGS
@@ -63,8 +63,7 @@ class Kernel:
 
     def take(self, link: CarpLink, *addresses: InterfaceAddress) -> None:
         """Take addresses as the daemon does."""
-        table = self.table()
-        link.take(self.netlink, addresses, address_flags(table, link, addresses), prefix_routes(table, link, addresses))
+        perform(self.netlink, link.take(Taking.prepare(self.table(), link, addresses)))
 
     def addresses(self, name: str = "carp0") -> set[str]:
         """List the addresses on a link."""
@@ -231,10 +230,10 @@ def test_everything_is_one_write(kernel: Kernel) -> None:
     table = kernel.table()
     for addresses in (VIPS, (ip_interface("198.51.100.1/24"),)):
         before = kernel.netlink.count
-        link.take(kernel.netlink, addresses, address_flags(table, link, addresses), prefix_routes(table, link, addresses))
+        perform(kernel.netlink, link.take(Taking.prepare(table, link, addresses)))
         assert kernel.netlink.count == before + 1
     assert kernel.routes() == {"198.51.100.0/24": "198.51.100.1"}
-    link.release(kernel.netlink)
+    perform(kernel.netlink, link.release())
     assert kernel.netlink.count == before + 2
     assert (kernel.routes(), kernel.addresses()) == ({}, set())
 
@@ -280,7 +279,7 @@ def test_balanced_links_with_one_prefix_do_not_disturb_each_other(kernel: Kernel
     first, second = kernel.create("carp0"), kernel.create("carp1")
     kernel.take(first, *VIPS)
     kernel.take(second, *map(ip_interface, ("192.0.2.200/24", "2001:db8::200/64")))
-    first.release(kernel.netlink)
+    perform(kernel.netlink, first.release())
     assert [kernel.way(peer) for peer in PEERS] == [("eth0", "192.0.2.200"), ("eth0", "2001:db8::200")]
     second.remove(kernel.netlink)
     assert kernel.routes() == {}
@@ -325,7 +324,7 @@ def test_what_is_gone_already_cannot_be_removed(kernel: Kernel, balanced: bool) 
     kernel.take(link, other)
     assert kernel.addresses(name) == {str(other)}
     kernel.namespace.ip(f"addr flush dev {name}")
-    link.release(kernel.netlink)
+    perform(kernel.netlink, link.release())
     assert kernel.addresses(name) == set()
 
 
@@ -335,18 +334,27 @@ def test_an_address_that_is_refused_fails_the_take(kernel: Kernel) -> None:
     kernel.namespace.sysctl("ipv6/conf/carp0/disable_ipv6", 1)
     with pytest.raises(NetlinkError, match="Permission denied"):
         kernel.take(link, *VIPS)
-    link.release(kernel.netlink)
+    perform(kernel.netlink, link.release())
     assert (kernel.routes(), kernel.addresses()) == ({}, set())
+
+
+def test_a_link_that_is_gone_fails_the_take(kernel: Kernel) -> None:
+    """Somebody else deleted it: what is gone already may only be missing where it is to be removed."""
+    link = kernel.create(mac=MAC)
+    taking = Taking.prepare(kernel.table(), link, VIPS)
+    kernel.namespace.ip("link del carp0")
+    with pytest.raises(NetlinkError, match="No such device"):
+        perform(kernel.netlink, link.take(taking))
 
 
 def test_a_route_that_is_refused_fails_the_take(kernel: Kernel) -> None:
     """Neighbours would not be reached: the parent is down here. A release then removes what was taken all the same."""
     link = kernel.create()
-    routes = prefix_routes(kernel.table(), link, VIPS)
+    taking = Taking.prepare(kernel.table(), link, VIPS)
     kernel.namespace.ip("link set eth0 down")
     with pytest.raises(NetlinkError, match="Network is down"):
-        link.take(kernel.netlink, VIPS, address_flags(kernel.table(), link, VIPS), routes)
-    link.release(kernel.netlink)
+        perform(kernel.netlink, link.take(taking))
+    perform(kernel.netlink, link.release())
     assert (kernel.routes(), kernel.addresses()) == ({}, set())
 
 

@@ -2,6 +2,8 @@
 
 import struct
 from ipaddress import ip_address, ip_interface
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,8 @@ from carp.linux.rtnetlink import (
     IFF_UP,
     RTM_DELADDR,
     RTM_DELLINK,
+    RTM_GETADDR,
+    RTM_GETLINK,
     RTM_NEWADDR,
     RTM_NEWLINK,
     RTM_NEWQDISC,
@@ -168,6 +172,7 @@ def test_both_families_of_one_link_only() -> None:
         ("2001:db8::1/65", "2001:db8::100/64", False),
         ("2001:db8::1/64", "2001:db8::100/128", False),
         ("2001:db8::1/64", "192.0.2.100/24", False),
+        ("32.1.13.1/24", "2001:db8::100/64", False),
     ],
 )
 def test_whether_a_prefix_is_on_link_already(present: str, wanted: str, expected: bool) -> None:
@@ -189,3 +194,93 @@ def test_a_prefix_that_was_removed_is_not_on_link() -> None:
     table = table_of(address_body(2, "192.0.2.1/24"))
     table.apply(RTM_DELADDR, address_body(2, "192.0.2.1/24"))
     assert not table.has_on_link(ip_interface("192.0.2.100/24"), 7)
+
+
+def test_links_that_exchange_their_names() -> None:
+    """Each is found by its new one, and what nobody is called any more is not."""
+    table = table_of()
+    table.apply(RTM_NEWLINK, link_body(3, "eth1"))
+    table.apply(RTM_NEWLINK, link_body(2, "spare"))
+    table.apply(RTM_NEWLINK, link_body(3, "eth0"))
+    table.apply(RTM_NEWLINK, link_body(2, "eth1"))
+    assert [(name, link.index) for name in ("eth0", "eth1") if (link := table.by_name(name)) is not None] == [
+        ("eth0", 3),
+        ("eth1", 2),
+    ]
+    assert table.by_name("spare") is None
+    table.apply(RTM_DELLINK, link_body(3, "eth0"))
+    assert table.by_name("eth0") is None
+    assert table.by_name("eth1") is table.by_index(2)
+
+
+def test_a_link_whose_name_is_not_told_first() -> None:
+    """The kernel promises no order of what it tells."""
+    body = struct.pack("=BxHiII", 0, 1, 5, IFF_UP, 0) + attribute(27, bytes(4)) + attribute(IFLA_IFNAME, b"eth5\0")
+    table = table_of()
+    table.apply(RTM_NEWLINK, body)
+    link = table.by_name("eth5")
+    assert link is not None
+    assert (link.index, link.up) == (5, True)
+
+
+def test_what_takes_depend_on_has_a_version() -> None:
+    """It changes with the addresses of others alone: their coming, going, and becoming carpd's, not with their refreshing."""
+    table = table_of(address_body(2, "192.0.2.1/24"))
+    versions = [table.foreign_version]
+
+    def changed(kind: int, body: bytes) -> bool:
+        table.apply(kind, body)
+        versions.append(table.foreign_version)
+        return versions[-1] not in versions[:-1]
+
+    assert not changed(RTM_NEWADDR, address_body(2, "192.0.2.1/24", flags=0x80))
+    assert not changed(RTM_NEWADDR, address_body(7, "192.0.2.100/24", protocol=CARP_ADDRESS_PROTOCOL))
+    assert not changed(RTM_DELADDR, address_body(7, "192.0.2.100/24", protocol=CARP_ADDRESS_PROTOCOL))
+    assert not changed(RTM_NEWLINK, link_body(2, "eth0", flags=0))
+    assert changed(RTM_NEWADDR, address_body(3, "198.51.100.1/24"))
+    assert changed(RTM_DELADDR, address_body(3, "198.51.100.1/24"))
+    assert changed(RTM_NEWADDR, address_body(2, "192.0.2.1/24", protocol=CARP_ADDRESS_PROTOCOL))
+    assert changed(RTM_NEWADDR, address_body(2, "192.0.2.1/24"))
+    assert changed(RTM_DELLINK, link_body(2, "eth0"))
+
+
+def test_a_prefix_of_two_links_is_on_link_for_both() -> None:
+    """The one is on-link through the other; a link alone with it does not count for itself."""
+    table = table_of(address_body(2, "192.0.2.1/24"))
+    wanted = ip_interface("192.0.2.100/24")
+    assert [table.has_on_link(wanted, index) for index in (2, 3)] == [False, True]
+    table.apply(RTM_NEWADDR, address_body(3, "192.0.2.2/24"))
+    assert [table.has_on_link(wanted, index) for index in (2, 3)] == [True, True]
+
+
+def test_messages_count_in_the_order_of_their_arrival() -> None:
+    """An address of a link that was deleted and made again under its number is the new one's; hundreds may wait to be read."""
+    table = table_of(address_body(2, "192.0.2.1/24"))
+    table.apply(RTM_DELLINK, link_body(2, "eth0"))
+    table.apply(RTM_NEWLINK, link_body(2, "eth0"))
+    table.apply(RTM_NEWADDR, address_body(2, "192.0.2.2/24"))
+    assert [str(one.address) for one in table.addresses(2)] == ["192.0.2.2/24"]
+    for number in range(3000):
+        body = address_body(2, f"10.0.{number >> 8}.{number & 255}/32")
+        assert table.apply(RTM_NEWADDR, body) == 2
+        if number % 3:
+            table.apply(RTM_DELADDR, body)
+        assert len(table._unread) < 300
+    assert len(table.addresses(2)) == 1001
+
+
+def test_what_was_told_before_everything_was_read_again_does_not_count() -> None:
+    """What is read is newer; what is told after that counts again."""
+    table = table_of(address_body(2, "192.0.2.1/24"))
+    answers = {RTM_GETLINK: [link_body(2, "eth0"), link_body(3, "eth1")], RTM_GETADDR: [address_body(3, "198.51.100.1/24")]}
+    netlink: Any = SimpleNamespace(dump=lambda request: answers[struct.unpack_from("=H", request, 4)[0]])
+    version = table.foreign_version
+    table.apply(RTM_NEWADDR, address_body(3, "198.51.100.2/24"))
+    table.load(netlink)
+    assert table.foreign_version != version
+    assert (table.addresses(2), [str(one.address) for one in table.addresses(3)]) == ([], ["198.51.100.1/24"])
+    assert table.by_name("eth1") is table.by_index(3)
+    assert not table.has_on_link(ip_interface("192.0.2.100/24"), 7)
+    assert table.has_on_link(ip_interface("198.51.100.100/24"), 7)
+    table.apply(RTM_DELADDR, address_body(3, "198.51.100.1/24"))
+    assert not table.has_on_link(ip_interface("198.51.100.100/24"), 7)

@@ -142,3 +142,13 @@ def test_an_interface_without_macs(namespace: Namespace) -> None:
         parent.receive_macs([GROUP_MAC])
     parent.receive_macs([])
     parent.close()
+
+
+def test_many_frames_leave_in_their_order(namespace: Namespace, parent: PacketSocket) -> None:
+    """One that is refused keeps none of the others back."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5)) as far:
+        far.bind(("far", 0x88B5))
+        far.settimeout(PATIENCE_S)
+        frames = [b"\xff" * 6 + UNICAST_MAC + b"\x88\xb5" + bytes((number,)) * 46 for number in range(3)]
+        parent.send_all([frames[0], b"short", bytes(70_000), *frames[1:]])
+        assert [far.recv(100) for _ in frames] == frames
