@@ -3,7 +3,7 @@
 Jobs run one at a time, the most urgent first; results come back to the event loop. The thread owns its netlink socket.
 
 What is in the way of an urgent job is less the kernel than the interpreter, which lets one of both threads run at a time: so
-handing a job over is a few instructions, and writes that wait for their turn together become one and come back together.
+handing a job over is a few instructions, and the writes of one round of the loop become one and come back together.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class Worker:
         self._waiting: tuple[deque[_Waiting], ...] = tuple(deque() for _ in Urgency)
         """By urgency; this side appends, the thread takes away."""
         self._calls: SimpleQueue[None] = SimpleQueue()
-        """One for each that was ever submitted, so that the thread sleeps while there is none."""
+        """The thread sleeps until there is one, and then does everything that waits."""
         self._told: deque[tuple[Done, object]] = deque()
         """What the loop is still to hear; the thread appends."""
         self._telling = False
@@ -70,9 +70,13 @@ class Worker:
         self._put(urgency, _Waiting(job, None, done))
 
     def write(self, urgency: Urgency, write: Write, done: Done | None = None) -> None:
-        """Have a write carried out, with others of its urgency; `done` receives None, or the exception that it raised."""
+        """Have a write carried out when this round of the loop is over, with the others of its urgency.
+
+        `done` receives None, or the exception that it raised.
+        """
         assert self._loop is not None
         self._waiting[urgency].append(_Waiting(None, write, done))
+        # Called at once for each of hundreds, the thread would stop the loop as often.
         if not self._woken_soon:
             self._woken_soon = True
             self._loop.call_soon(self._wake)
@@ -109,7 +113,6 @@ class Worker:
         try:
             while True:
                 self._calls.get()
-                # One call may be for several, and several may have been done at one.
                 while (waiting := next(filter(None, self._waiting), None)) is not None:
                     job, write, _ = first = waiting.popleft()
                     if job is not None:

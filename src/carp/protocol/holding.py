@@ -40,9 +40,11 @@ class Holding:
 
     def announce(self, round_: Round, at_most: int | None = None) -> None:
         """Tell the LAN where the addresses are, but for those that other carp interfaces answer for, too."""
-        addresses = tuple(one for one in self._parameters.addresses if not self._is_shared(one))[:at_most]
+        addresses = self._parameters.addresses
+        if self._host.shared:
+            addresses = tuple(one for one in addresses if not self._is_shared(one))
         if addresses:
-            round_.actions.append(Announce(self._parameters.name, addresses))
+            round_.actions.append(Announce(self._parameters.name, addresses[:at_most]))
 
     def claims_rightfully(self, address: Address, mac: bytes) -> bool:
         """Tell whether this MAC may stand for an address although it is not that of the carp interface."""

@@ -41,8 +41,10 @@ class Scene:
         self.log: list[object] = []
         self.worker = Worker()
         self._gate = threading.Event()
+        held_up = threading.Event()
         self.worker.start(asyncio.get_running_loop())
-        self.worker.submit(Urgency.TAKE, lambda _: self._gate.wait(PATIENCE_S))
+        self.worker.submit(Urgency.TAKE, lambda _: (held_up.set(), self._gate.wait(PATIENCE_S)))
+        assert held_up.wait(PATIENCE_S)
 
     def go(self) -> None:
         """Let the worker go on."""
@@ -113,6 +115,26 @@ def test_writes_that_wait_together_are_one(kernel: FakeKernel) -> None:
     told = played(kernel, scenario)
     assert kernel.writes == [[b"link 1", b"address 1", b"link 2", b"address 2"], [b"down 1", b"down 2"]]
     assert told == [(b"link 1", None), (b"link 2", None), (b"down 1", None), (b"down 2", None)]
+
+
+def test_the_writes_of_one_round_call_the_thread_once(kernel: FakeKernel) -> None:
+    """When the round is over; a job calls it at once."""
+    calls = []
+
+    async def scenario(scene: Scene) -> None:
+        waiting = scene.worker._calls
+        for turn in (b"1", b"2"):
+            scene.write(Urgency.TAKE, b"link " + turn)
+            scene.write(Urgency.RELEASE, b"down " + turn)
+            calls.append(waiting.qsize())
+            await asyncio.sleep(0)
+            calls.append(waiting.qsize())
+        scene.worker.submit(Urgency.SETUP, scene.job("job"))
+        calls.append(waiting.qsize())
+
+    told = played(kernel, scenario)
+    assert calls == [0, 1, 1, 2, 3]
+    assert len(told) == 5
 
 
 def test_a_job_between_two_writes_parts_them(kernel: FakeKernel) -> None:
