@@ -115,7 +115,7 @@ _NORMAL = Extent(
         ),
         ((CARPD_100, KEEPALIVED_100), ((FORGED, 50_000),)),
     ),
-    flood_s=2,
+    flood_s=1.5,
 )
 _QUICK = replace(
     _NORMAL,

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from lab.firewalls import LAN_CARP, QUICK, SERVER, FirewallPair
+from lab.firewalls import CLIENT, LAN_CARP, QUICK, SERVER, WAN_SHARED, FirewallPair
 from lab.host import program
 from lab.pairs import SLACK_S
 from lab.stage import Stage
+from lab.transfer_probe import PORT
 from lab.transfers import Transfers
 
 pytestmark = pytest.mark.usefixtures("carpd")
@@ -41,7 +42,7 @@ def test_carp_toml(stage: Stage, tmp_path: Path) -> None:
 
 def test_the_rules(stage: Stage) -> None:
     """With the page's rules clients get through, and connections survive the axe and the return."""
-    (rules,) = blocks("nft")
+    rules, _ = blocks("nft")
     pair = FirewallPair(stage, QUICK)
     for firewall in pair.both:
         firewall.namespace.run("nft", "-f", "-", text=rules)
@@ -51,6 +52,21 @@ def test_the_rules(stage: Stage) -> None:
         traffic.wait_until_flowing(SLACK_S, pair.wait_settled(pair.fw2))
         pair.fw1.recover()
         traffic.wait_until_flowing(SLACK_S, pair.wait_settled(pair.fw1, pair.fw2))
+        assert traffic.stop().incomplete == []
+
+
+def test_a_forwarded_port(stage: Stage) -> None:
+    """With the page's two rules for it a host outside gets to one of the LAN, and its connections survive the axe."""
+    rules, forwarded = blocks("nft")
+    ported = forwarded.replace("tcp dport 443", f"meta l4proto {{ tcp, udp }} th dport {PORT}")
+    ported = ported.replace("dnat to 172.16.0.9", f"dnat to {CLIENT}")
+    pair = FirewallPair(stage, QUICK)
+    for firewall in pair.both:
+        firewall.namespace.run("nft", "-f", "-", text=rules + ported)
+    pair.settle()
+    with Transfers(pair.server, pair.client, WAN_SHARED, SOME) as traffic:
+        pair.fw1.axe()
+        traffic.wait_until_flowing(SLACK_S, pair.wait_settled(pair.fw2))
         assert traffic.stop().incomplete == []
 
 

@@ -150,6 +150,7 @@ def documents(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         hardware=SimpleNamespace(balancers=Balancers(fencing)),
         errands=SimpleNamespace(describe=lambda: [track]),
         statistics=lambda: bench.engine.statistics,
+        state_sync=SimpleNamespace(apart="", holds=lambda _: False),
     )
     monkeypatch.setattr(status, "boottime", lambda: bench.now)
 

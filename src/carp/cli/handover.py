@@ -24,6 +24,7 @@ def switch(socket: Path, interface: str, *, to_backup: bool, timeout_s: float) -
         print(f"{interface}: is BACKUP already; MASTER is {master or 'not known'}")
     else:
         print(f"{interface}: {master or 'a peer'} is MASTER after {answer['took_ms']} ms")
+    _warn(answer)
     return DONE
 
 
@@ -41,6 +42,7 @@ def maintain(socket: Path, *, on: bool, reason: str, timeout_s: float) -> int:
         print(f"{name}: no peer took over: this host goes on as MASTER", file=sys.stderr)
     if answer.get("hint"):
         print(answer["hint"], file=sys.stderr)
+    _warn(answer)
     _print(answer)
     return FAILED if answer.get("kept") else DONE
 
@@ -49,6 +51,11 @@ def show_maintenance(socket: Path) -> int:
     """Print whether this host is in maintenance; return the exit status. Raises DaemonError."""
     _print(get(socket, "/v1/maintenance"))
     return DONE
+
+
+def _warn(answer: Mapping[str, Any]) -> None:
+    for warning in answer.get("warnings", ()):
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _print(answer: Mapping[str, Any]) -> None:

@@ -97,6 +97,8 @@ def _master(master: dict[str, Any] | None) -> str:
 
 
 def _remarks(document: dict[str, Any]) -> Iterator[str]:
+    if document.get("apart"):
+        yield document["apart"]
     for interface in document["interfaces"]:
         fence = interface.get("fence", {})
         if fence.get("reason"):

@@ -14,7 +14,8 @@ from .errors import WRONG_CONFIGURATION, CommandError
 SYNCHRONISED = 0
 LACKS_STATES = 3
 NOT_CONFIGURED = 4
-"""These three are those of `systemctl is-active`: active, not active, and no such unit."""
+"""These three are those of `systemctl is-active`: active, not active, and no such unit. Where carp interfaces that belong
+together are on different hosts it is the second one, too: packets do not pass."""
 
 
 def config(file: Path) -> int:
@@ -49,7 +50,7 @@ def status(socket: Path, *, as_json: bool) -> int:
         print("not configured: carp.toml has no table [sync]")
     if not document["configured"]:
         return NOT_CONFIGURED
-    return SYNCHRONISED if document["synchronised"] else LACKS_STATES
+    return SYNCHRONISED if document["synchronised"] and not document["apart"] else LACKS_STATES
 
 
 def _own_addresses(interface: str, address: Address, parents: Iterable[str]) -> list[Address] | None:
@@ -74,11 +75,15 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     since = f" since {document['since']}" if document["since"] else ""
     yield f"{'synchronised' if document['synchronised'] else 'not synchronised'}{since}{about}"
     demoted = f", demoted by {document['demote']}" if document["demote"] else ""
-    yield f"this host is {document['role']}{demoted}"
+    held_back = ", and preempts nobody until it has the peer's states" if document["held_back"] else ""
+    yield f"this host is {document['role']}{demoted}{held_back}"
+    if document["apart"]:
+        yield document["apart"]
     daemon, link = document["conntrackd"], document["link"]
     process = "" if daemon["pid"] is None else f" (pid {daemon['pid']})"
     says = f"answers{process}" if daemon["answers"] else daemon["problem"] or "does not answer"
-    yield f"conntrackd: {says}; link {link['interface']}: {'up' if link['up'] else 'down'}"
+    is_link = "up" if link["up"] else "down" if link["present"] else "there is none"
+    yield f"conntrackd: {says}; link {link['interface']}: {is_link}"
     if document["states"] is not None:
         yield _states(document["states"])
     if document["last_takeover"] is not None:
@@ -92,6 +97,7 @@ def _states(states: Mapping[str, Any]) -> str:
 
 
 def _takeover(last: Mapping[str, Any]) -> str:
-    ended = "states committed" if last["committed"] else "states not committed"
+    ended = f"{last['states']} states committed" if last["committed"] else "states not committed"
     problem = f": {last['problem']}" if last["problem"] else ""
-    return f"last takeover: {last['at']}, {ended} within {last['took_ms']:.1f} ms{problem}"
+    late = f"; {last['states']} committed late, {last['late_at']}" if last["late_at"] else ""
+    return f"last takeover: {last['at']}, {ended} within {last['took_ms']:.1f} ms{problem}{late}"

@@ -16,6 +16,7 @@ from carp.protocol.parameters import InterfaceParameters
 from carp.protocol.values import Address, virtual_mac
 
 from .compare_balancing import mode_errors, pool_of, pools_of, sharing_errors, spread_warnings
+from .compare_sync import side_warnings, sync_errors, sync_warnings
 from .errors import joined
 from .load import Configuration
 from .pairing import Group, Member, differ, listed, numbers, pair, values
@@ -40,7 +41,8 @@ def compare(configurations: Sequence[tuple[str, Configuration]]) -> Comparison:
     errors: list[str] = []
     warnings: list[str] = []
     pools = pools_of(configurations)
-    for group in pair(hosts):
+    groups = pair(hosts)
+    for group in groups:
         pool = pool_of(group)
         warnings += _absent(group, [label for label, _ in configurations])
         errors += _vhids(group)
@@ -59,8 +61,9 @@ def compare(configurations: Sequence[tuple[str, Configuration]]) -> Comparison:
     for pool in pools:
         errors += sharing_errors(pool, configurations)
         warnings += spread_warnings(pool, preempting)
-    errors += _sync_errors(configurations)
-    warnings += _sync_warnings(configurations)
+    errors += sync_errors(configurations)
+    warnings += sync_warnings(configurations)
+    warnings += side_warnings(groups, configurations, preempting)
     return Comparison(tuple(errors), tuple(warnings))
 
 
@@ -176,30 +179,6 @@ def _preempts(group: Group, preempting: dict[tuple[str, str], bool]) -> Iterator
             f"preempt differs: {found}: with it a host takes over from a slower MASTER as soon as it is back, "
             "without it only when the MASTER is gone"
         )
-
-
-def _sync_errors(configurations: Sequence[tuple[str, Configuration]]) -> Iterator[str]:
-    """Find hosts that could not exchange states: each sends them to the address of another one."""
-    syncs = {label: one.sync for label, one in configurations if one.sync is not None}
-    holders: dict[Address, list[str]] = {}
-    for label, sync in syncs.items():
-        if sync.address is not None:
-            holders.setdefault(sync.address, []).append(label)
-    for address, labels in holders.items():
-        if len(labels) > 1:
-            yield f"address of [sync] is {address} in {listed(labels)} alike: it is each host's own on the link"
-    for label, sync in syncs.items():
-        others = {other.address: name for name, other in syncs.items() if name != label}
-        if sync.peer is not None and others and None not in others and sync.peer not in others:
-            found = ", ".join(f"{address} in {name}" for address, name in others.items())
-            yield f"peer of [sync] is {sync.peer} in {label}, and nobody's address ({found}): its states reach no other host"
-
-
-def _sync_warnings(configurations: Sequence[tuple[str, Configuration]]) -> Iterator[str]:
-    present = [label for label, one in configurations if one.sync is not None]
-    absent = [label for label, one in configurations if one.sync is None]
-    if present and absent:
-        yield f"[sync] is in {listed(present)} and missing in {listed(absent)}: connections break when that host takes over"
 
 
 def _hashed_mac(interface: InterfaceParameters) -> bytes:

@@ -27,9 +27,6 @@ Sync {{
 
         # What the peer sends waits in the external cache, until carpd commits it before this host becomes MASTER.
         DisableExternalCache no
-
-        # Seconds from the loss of mastership until the states of former times are cleared from the kernel. A commit ends it.
-        PurgeTimeout 60
     }}
 
     # The address must be on the interface before conntrackd starts. Nothing is authenticated: whoever reaches this port can

@@ -1,18 +1,22 @@
 """[sync]: conntrackd, which keeps the states of connections alike on two firewalls, and what waits for it."""
 
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from carp.protocol.demotion import groups_of
 from carp.protocol.parameters import InterfaceParameters
 from carp.protocol.values import NANOSECONDS_PER_SECOND, Address
 
-from . import words
+from . import targets, words
 from .errors import Collector, KeyPath, RefusedError, joined, shown
 from .layout import SYNC, carp_tables
 from .model import SyncTable, read_table
 from .relations import addresses_of, lenient
+
+_OF_PROGRAMS = frozenset({"bin", "sbin"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +24,9 @@ class Sync:
     """What carpd has to know of conntrackd and of its link.
 
     `socket` is the path of conntrackd's control socket, `interface` the dedicated link; `address` is this host's own on it and
-    `peer` the other host's, both of one family. A takeover waits for the states `timeout_ns` at most (more than 0), a start
-    for those of the peer `bulk_timeout_ns` (0: not at all). `demote` 1..255 is what the groups are demoted by while this host
-    lacks states; they may be `all` or a carp interface's name.
+    `peer` the other host's, both of one family. A takeover waits for the states `timeout_ns` at most (more than 0). `demote`,
+    1..255, is what the groups, which may be `all` or a carp interface's name, are demoted by while this host lacks states,
+    until the peer did not send those that it was asked for within `bulk_timeout_ns` (0: not at all).
     """
 
     socket: str
@@ -48,6 +52,7 @@ def read_sync(document: Mapping[str, Any], problems: Collector) -> Sync | None:
         problems.add((SYNC,), RefusedError(f"a table [{SYNC}]"), shown(table))
         return None
     _check_addresses(table, carp_tables(document), problems)
+    _check_socket(table, problems)
     checked = read_table(SyncTable, (SYNC,), table, problems)
     if checked is None:
         return None
@@ -71,6 +76,19 @@ def sync_warnings(sync: Sync | None, interfaces: Iterable[InterfaceParameters]) 
     if on_link:
         remark = f"{sync.interface} is the carpdev of {joined(on_link)}: states want a link of their own between the two hosts"
         yield (SYNC, "interface"), remark
+
+
+def _check_socket(table: Mapping[str, object], problems: Collector) -> None:
+    """What is there already is a socket, and where programs are there will be none: conntrackd deletes it when it starts."""
+    path = lenient(targets.socket, table.get("conntrackd"))
+    if path is None:
+        return
+    try:
+        is_none = not stat.S_ISSOCK(Path(path).stat().st_mode)
+    except OSError:
+        is_none = Path(path).parent.name in _OF_PROGRAMS
+    if is_none:
+        problems.add((SYNC, "conntrackd"), RefusedError(targets.SOCKET, fault=f"{shown(path)} is not a socket"))
 
 
 def _check_addresses(table: Mapping[str, object], interfaces: Mapping[str, Mapping[str, Any]], problems: Collector) -> None:

@@ -84,11 +84,12 @@ class HandOver:
             raise ChangeRefusedError([f"{name} is INIT: {interface.not_ready() or 'not started yet'}"])
         if not _serves(interface):
             if to_backup:
-                return {"took_ms": None, "master": _master(interface)}
+                return {"took_ms": None, "master": _master(interface), "warnings": []}
             known_as = _master(interface) or "not known"
             raise ChangeRefusedError([f"{name} is BACKUP here; its MASTER is {known_as}: hand it over there"])
         if name in self._switching:
             raise ChangeRefusedError([f"{name} is being handed over already"])
+        warnings = self._runtime.state_sync.doubts({name})
         now = boottime()
         until = Instant(now + round(patience_s * NANOSECONDS_PER_SECOND) + _GRACE_NS)
         fact = Demotion(f"switch {name}", MAX_DEMOTE, frozenset({name}), "carp switch", now, until)
@@ -109,7 +110,8 @@ class HandOver:
             leader = interface.leader
             why = ": ".join(word for word in (leader.reason.value if leader.reason else "", leader.detail) if word)
             raise ChangeRefusedError([f"{name} became {leader.state.value} before a peer took it: {why}"])
-        return {"took_ms": _milliseconds(result.took_ns[name]), "master": _master(interface)}
+        warnings += self._runtime.state_sync.left_behind(name)
+        return {"took_ms": _milliseconds(result.took_ns[name]), "master": _master(interface), "warnings": warnings}
 
     async def maintain(self, values: Mapping[str, object]) -> dict[str, Any]:
         """Begin or end the maintenance of this host; tell what peers took over and what nobody took.
@@ -136,11 +138,13 @@ class HandOver:
             return self.describe()
         logger.info("maintenance begins%s", f": {flag.reason}" if flag.reason else "")
         serving = [one for one in self._runtime.engine.interfaces if _serves(one)]
+        warnings = self._runtime.state_sync.doubts({one.name for one in serving})
         result = await self._hand_over(serving, _maintenance_fact(flag), patience_s)
         for name in result.kept:
             logger.warning("%s: no peer took over: this host goes on as MASTER", name)
         took = {name: _milliseconds(took_ns) for name, took_ns in result.took_ns.items()}
-        return {**self.describe(), "took_ms": took, "kept": result.kept, "hint": _NO_DEMOTE_BYTE if result.kept else ""}
+        hint = _NO_DEMOTE_BYTE if result.kept else ""
+        return {**self.describe(), "took_ms": took, "kept": result.kept, "hint": hint, "warnings": warnings}
 
     def describe(self) -> dict[str, Any]:
         """Return whether this host is in maintenance, and which carp interfaces it serves."""

@@ -130,7 +130,8 @@ def _head(runtime: Runtime) -> Document:
 
 
 def _tail(runtime: Runtime) -> Document:
-    return {"tracks": runtime.errands.describe(), "statistics": _statistics(runtime.statistics())}
+    statistics = _statistics(runtime.statistics())
+    return {"apart": runtime.state_sync.apart, "tracks": runtime.errands.describe(), "statistics": statistics}
 
 
 def _interface_pieces(runtime: Runtime, interface: CarpInterface) -> Iterator[bytes]:
@@ -189,7 +190,7 @@ def _changing(runtime: Runtime, interface: CarpInterface) -> Document:
         "shared": _shared(runtime, parameters),
         "demote": interface.demote,
         "demotions": [_demotion(fact, now) for fact in reasons],
-        "held_back": interface.held_back,
+        "held_back": interface.held_back and not runtime.state_sync.holds(parameters.name),
         "fence": runtime.fencing.describe(parameters, now),
         "claim": None
         if claim is None
@@ -278,9 +279,15 @@ def _master(vhost: VirtualHost, now: Instant) -> Document | None:
 
 def _warnings(vhost: VirtualHost, refused: Refused | None, now: Instant) -> list[str]:
     found = [f"{family} advertisements of the MASTER do not arrive" for family in sorted(vhost.silent_families)]
-    if refused is not None and refused.vhid == vhost.vhid and now - refused.at < _REFUSED_RECENTLY_NS:
-        source = _address_text(refused.source)
-        found.append(f"advertisements of {source} are refused: its pass phrase or address list differs (carp check compares)")
+    if refused is None or refused.vhid != vhost.vhid or now - refused.at >= _REFUSED_RECENTLY_NS:
+        return found
+    if any(known.source == refused.source and known.arrival > refused.at for known in vhost.known_masters.values()):
+        return found
+    # A peer that was healed may be BACKUP, and say nothing any more.
+    ago_ns = now - refused.at
+    are = "are refused" if ago_ns <= vhost.timing.master_down_ns else f"were refused until {_seconds(ago_ns):.0f} s ago"
+    source = _address_text(refused.source)
+    found.append(f"advertisements of {source} {are}: its pass phrase or address list differs (carp check compares)")
     return found
 
 

@@ -28,6 +28,15 @@ def test_an_interface_is_handed_over(daemon: Any, carp: Any) -> None:
     assert daemon.changes == [(SWITCH, {"to_backup": False, "timeout_s": 5})]
 
 
+@pytest.mark.parametrize("line", ["switch carp0", "maintenance on"])
+def test_warnings(daemon: Any, carp: Any, line: str) -> None:
+    """Are on standard error; it was done all the same."""
+    daemon.answers[SWITCH] = {"took_ms": 12.3, "master": None, "warnings": ["one", "two"]}
+    daemon.answers[MAINTENANCE] = {**ON, "took_ms": {"carp0": 12.3}, "kept": [], "hint": "", "warnings": ["one", "two"]}
+    done = carp(line)
+    assert (done.status, done.err) == (0, "warning: one\nwarning: two\n")
+
+
 def test_a_peer_without_an_address(daemon: Any, carp: Any) -> None:
     """Is a peer all the same."""
     daemon.answers[SWITCH] = {"took_ms": 12.3, "master": None}

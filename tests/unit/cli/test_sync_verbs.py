@@ -14,25 +14,34 @@ import pytest
 SYNCHRONISED: dict[str, Any] = {
     "configured": True,
     "conntrackd": {"answers": True, "problem": "", "pid": 123},
-    "link": {"interface": "eth2", "up": True},
+    "link": {"interface": "eth2", "present": True, "up": True},
     "role": "BACKUP",
     "synchronised": True,
     "reason": "",
     "since": "2026-01-02T03:04:05+00:00",
     "states": {"kernel": 12, "internal": 11, "external": 10},
     "demote": 0,
+    "held_back": False,
+    "apart": "",
     "last_takeover": None,
 }
 LACKING = SYNCHRONISED | {
     "conntrackd": {"answers": False, "problem": "does not answer within 1 s", "pid": None},
-    "link": {"interface": "eth2", "up": False},
+    "link": {"interface": "eth2", "present": True, "up": False},
     "role": "MASTER",
     "synchronised": False,
     "reason": "conntrackd does not answer within 1 s",
     "states": None,
     "demote": 32,
 }
-TAKEN = {"at": "2026-01-02T03:00:00+00:00", "took_ms": 12.345, "committed": True, "problem": ""}
+TAKEN = {
+    "at": "2026-01-02T03:00:00+00:00",
+    "took_ms": 12.345,
+    "committed": True,
+    "problem": "",
+    "states": 645,
+    "late_at": None,
+}
 CARP_TOML = """\
 [sync]
 interface = "eth2"
@@ -84,16 +93,41 @@ def test_lacking_states(status: Any) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({}, "last takeover: 2026-01-02T03:00:00+00:00, states committed within 12.3 ms"),
+        ({}, "last takeover: 2026-01-02T03:00:00+00:00, 645 states committed within 12.3 ms"),
+        ({"states": 0}, "last takeover: 2026-01-02T03:00:00+00:00, 0 states committed within 12.3 ms"),
         (
-            {"committed": False, "took_ms": 2000, "problem": "no answer within 2 s"},
+            {"committed": False, "took_ms": 2000, "problem": "no answer within 2 s", "states": None},
             "last takeover: 2026-01-02T03:00:00+00:00, states not committed within 2000.0 ms: no answer within 2 s",
+        ),
+        (
+            {"at": "T1", "committed": False, "took_ms": 1, "problem": "not there", "late_at": "T2"},
+            "last takeover: T1, states not committed within 1.0 ms: not there; 645 committed late, T2",
         ),
     ],
 )
 def test_the_last_takeover(status: Any, changed: dict[str, Any], said: str) -> None:
     """How long it took, and whether the states were there, is the last line."""
     assert status(SYNCHRONISED | {"last_takeover": TAKEN | changed}).out.splitlines()[-1] == said
+
+
+def test_who_is_held_back(status: Any) -> None:
+    """Is told that it waits, and for what."""
+    done = status(LACKING | {"role": "BACKUP", "demote": 1, "held_back": True})
+    assert done.out.splitlines()[1] == "this host is BACKUP, demoted by 1, and preempts nobody until it has the peer's states"
+
+
+def test_a_link_that_does_not_exist(status: Any) -> None:
+    """Is not down."""
+    done = status(LACKING | {"link": {"interface": "em9", "present": False, "up": False}})
+    assert done.out.splitlines()[-1].endswith("; link em9: there is none")
+
+
+def test_carp_interfaces_that_are_apart(status: Any) -> None:
+    """Status 3, though all states are here: packets do not pass."""
+    sentence = "carp1 is MASTER here, carp2 is not: packets between them do not pass"
+    done = status(SYNCHRONISED | {"apart": sentence})
+    assert (done.status, done.err) == (3, "")
+    assert done.out.splitlines()[:3] == ["synchronised since 2026-01-02T03:04:05+00:00", "this host is BACKUP", sentence]
 
 
 def test_a_kernel_that_tracks_nothing(status: Any) -> None:

@@ -1,6 +1,7 @@
 """[sync]: its keys, what they make of carp interfaces, and what is told of changes and disagreements."""
 
 import re
+import socket
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -126,6 +127,23 @@ def test_wrong_values(refused, line, said):
     """Each is told with its place, its value and what is allowed."""
     link = "" if line.startswith("interface") else 'interface = "eth2"\n'
     assert refused(f"{LAN}[sync]\n{link}{line}\n") == [f"carp.toml: sync.{said}"]
+
+
+@pytest.mark.parametrize("path", ["/usr/sbin/conntrackd", "/opt/ct/bin/nothing", "{}/file", "{}"])
+def test_a_path_of_something_else(refused, tmp_path, path):
+    """What is no socket is refused, and so is where programs are: conntrackd deletes what is there when it starts."""
+    (tmp_path / "file").touch()
+    wrong = path.format(tmp_path)
+    shown = f'"{wrong}"' if len(wrong) <= 60 else f'"{wrong[:60]}..."'
+    said = refused(f'{LINK}conntrackd = "{wrong}"\n{LAN}')
+    assert said == [f"carp.toml: sync.conntrackd: {shown} is not a socket: {SOCKET}"]
+
+
+def test_a_socket_that_is_there(load, tmp_path):
+    """Is right."""
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind(str(tmp_path / "ctl"))
+        assert load(f'{LINK}conntrackd = "{tmp_path}/ctl"\n{LAN}').warnings == ()
 
 
 def test_the_longest_path(load):
@@ -277,6 +295,58 @@ def test_one_host_without_it(load):
     found = hosts(load, LINK, "")
     assert found.errors == ()
     assert found.warnings == ("[sync] is in a and missing in b: connections break when that host takes over",)
+
+
+def sides(load, *tables):
+    """Compare hosts that are given by what is added to their tables of LAN and WAN."""
+    texts = [f"{LINK}{LAN}{lan}\n{WAN}{wan}\n" for lan, wan in tables]
+    return compare([(name, load(text, name)) for name, text in zip("ab", texts, strict=False)]).warnings
+
+
+APART = (
+    "advskew and advbase prefer a in carp0, b in carp1: packets between them pass no host while both live; with [sync], what"
+    " belongs together prefers the same host, and what does not is in different groups"
+)
+
+
+@pytest.mark.parametrize(
+    ("second", "is_told"),
+    [
+        (("advskew = 100", "advskew = 100"), False),
+        (("advskew = 100", "advskew = 0"), True),
+        (("advskew = 100", "advskew = 50"), False),
+        (("advskew = 100", "advbase = 0\nadvskew = 100"), True),
+        (("advskew = 100", 'advskew = 0\ngroups = ["dmz"]'), False),
+    ],
+)
+def test_hosts_that_prefer_different_sides(load, second, is_told):
+    """LAN and WAN would be on different hosts: told, unless they are in different groups or nobody is preferred."""
+    groups = '\ngroups = ["dmz"]' if "dmz" in second[1] else ""
+    found = sides(load, ("advskew = 0", f"advskew = 50{groups}"), second)
+    assert (APART in found) is is_told
+    assert any("prefer a in" in one for one in found) is is_told
+
+
+def test_a_side_where_both_are_alike(load):
+    """Prefers nobody; that is told by itself."""
+    found = sides(load, ("advskew = 100", "advskew = 50"), ("advskew = 0", "advskew = 50"))
+    assert not any("prefer" in one and "packets between" in one for one in found)
+
+
+def test_hosts_without_sync_may_have_what_they_like(load):
+    """Only who passes connections from one side to the other has sides."""
+    texts = [f"{LAN}advskew = {lan}\n{WAN}advskew = {100 - lan}\n" for lan in (0, 100)]
+    assert compare([(name, load(text, name)) for name, text in zip("ab", texts, strict=True)]).warnings == ()
+
+
+def test_one_side_that_preempts(load):
+    """A host that comes back would take only a part."""
+    found = sides(load, ("preempt = true", ""), ("preempt = true\nadvskew = 100", "preempt = true\nadvskew = 100"))
+    assert (
+        "preempt in a is true for carp0 and false for carp1: when that host comes back it takes only a part, and packets"
+        " between the two pass no host"
+    ) in found
+    assert not any(one.startswith("preempt in b") for one in found)
 
 
 def test_the_same_address_twice(load):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from carp.config.sync import Sync
-from carp.daemon import state_commit, state_sync
+from carp.daemon import state_commit, state_stages, state_sync
 from carp.daemon.state_sync import FACT, StateSync
 from carp.linux import conntrackd
 from carp.linux.conntrackd import ConntrackdError, ConntrackdLateError, Request
@@ -49,6 +49,7 @@ connections created:\t\t {changes}\tfailed:\t 0
 connections updated:\t\t 0\tfailed:\t 0
 
 UDP traffic (active device=sync0):
+ {sent_bytes} Bytes sent {received_bytes} Bytes recv
  1 Pckts sent {received} Pckts recv
 
 message tracking:
@@ -90,25 +91,40 @@ class Conntrackd:
     """conntrackd of this host, and what its peer sends it: keep-alives, and `peer_states` when it is asked for them.
 
     `asked` is what it was asked beside its statistics, with the ms since the beginning. `takes_s` is how long it works at a
-    request. `peer` is whether it hears of a peer at all.
+    request; a commit goes on when nobody waits for it any more, and another one is answered at once meanwhile. `kernel` is how
+    many states commits have written, the last one at `committed_ms`. `peer` is whether it hears of a peer at all.
     """
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
         self.pid = 100
         self.dead = False
+        self._goes_on = asyncio.Event()
         self.hangs = False
+        self.kernel = 0
+        self.committed_ms: int | None = None
+        self._commit: asyncio.Task[None] | None = None
         self.peer = True
         self.peer_states = 500
         self.sends_states = True
         self.takes_s: dict[Request, float] = {}
         self.external = self.changes = self.received = self.lost = 0
+        self.sent_bytes, self.received_bytes = 1, 2
         self.events: list[int] = [0]
         """Answers to the question for the events of the kernel; the last one is repeated."""
         self.asked: list[tuple[int, str]] = []
         self.looks: list[int] = []
         """When its statistics were asked for, in ms."""
         self.paths: set[str] = set()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it does nothing; what it is asked meanwhile it does when it goes on."""
+        return not self._goes_on.is_set()
+
+    @hangs.setter
+    def hangs(self, hangs: bool) -> None:
+        (self._goes_on.clear if hangs else self._goes_on.set)()
 
     def now_ms(self) -> int:
         """Tell the time since the beginning, in ms."""
@@ -133,7 +149,7 @@ class Conntrackd:
         self.asked.clear()
         return words
 
-    async def ask(self, path: str, request: Request, timeout_s: float) -> tuple[str, int]:
+    async def ask(self, path: str, request: Request, timeout_s: float | None) -> tuple[str, int]:
         """Answer as conntrackd does."""
         self.paths.add(path)
         if request is Request.STATISTICS:
@@ -142,20 +158,37 @@ class Conntrackd:
             self.asked.append((self.now_ms(), request.name))
         if self.dead:
             raise ConntrackdError(f"cannot be asked at {path}: Connection refused")
-        takes_s = self.takes_s.get(request, _ANSWERS_AFTER_S)
-        if self.hangs or takes_s > timeout_s:
-            await asyncio.sleep(timeout_s)
-            raise ConntrackdLateError(f"does not answer within {timeout_s:g} s")
-        await asyncio.sleep(takes_s)
+        pid = self.pid
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._work(request)
+        except TimeoutError:
+            raise ConntrackdLateError(f"does not answer within the timeout of {timeout_s:g} s") from None
         if request is Request.STATISTICS:
-            return _STATISTICS.format(internal=7, **vars(self)), self.pid
+            return _STATISTICS.format(internal=7, **vars(self)), pid
         if request is Request.RUNTIME:
-            return f"events received: {self.events.pop(0) if len(self.events) > 1 else self.events[0]}", self.pid
+            return f"events received: {self.events.pop(0) if len(self.events) > 1 else self.events[0]}", pid
         if request is Request.ASK_PEER and self.peer and self.sends_states:
             self._loop.call_later(_BULK_TAKES_S, self._take_states)
         elif request is Request.FLUSH:
             self.external = 0
-        return "", self.pid
+        return "", pid
+
+    async def _work(self, request: Request) -> None:
+        if request is not Request.COMMIT:
+            await self._goes_on.wait()
+            await asyncio.sleep(self.takes_s.get(request, _ANSWERS_AFTER_S))
+        elif self._commit is None or self._commit.done():
+            self._commit = self._loop.create_task(self._write())
+            await asyncio.shield(self._commit)
+        else:
+            await self._goes_on.wait()
+
+    async def _write(self) -> None:
+        await self._goes_on.wait()
+        await asyncio.sleep(self.takes_s.get(Request.COMMIT, _ANSWERS_AFTER_S))
+        self.kernel = max(self.kernel, self.external)
+        self.committed_ms = self.now_ms()
 
     def _take_states(self) -> None:
         self.external = self.peer_states
@@ -173,7 +206,7 @@ class House:
     def __init__(self, loop: VirtualLoop, *interfaces: InterfaceParameters, preempt: bool = False) -> None:
         self._loop = loop
         self.conntrackd = Conntrackd(loop)
-        self.link_is_up = True
+        self.link_is_up = self.link_exists = True
         self.hook_takes_s = 0.0
         self.demotions: list[int] = []
         self.taken: dict[str, int] = {}
@@ -221,6 +254,22 @@ class House:
         interface = self.engine.interface(name)
         assert interface is not None
         return interface.demote
+
+    def now(self) -> Instant:
+        """Tell the time."""
+        return Instant(self._loop.now_ns)
+
+    def state(self, name: str = "carp0") -> State:
+        """Return the state of a carp interface."""
+        interface = self.engine.interface(name)
+        assert interface is not None
+        return interface.leader.state
+
+    def held_back(self, name: str = "carp0") -> bool:
+        """Tell whether a carp interface preempts nobody."""
+        interface = self.engine.interface(name)
+        assert interface is not None
+        return interface.held_back
 
     def force(self, state: State, *names: str) -> None:
         """Let carp interfaces be in a state; carp0 unless others are named."""
@@ -280,9 +329,10 @@ def housed(
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         loop.set_exception_handler(lambda _, context: errors.append(context))
-        for module in (state_sync, state_commit):
+        for module in (state_sync, state_stages, state_commit):
             monkeypatch.setattr(module, "boottime", lambda: Instant(loop.now_ns))
         house = House(loop, *interfaces, preempt=preempt)
+        monkeypatch.setattr(state_sync, "_exists", lambda _: house.link_exists)
         monkeypatch.setattr(conntrackd, "ask", house.conntrackd.ask)
         peer = loop.create_task(house.conntrackd.keep_alive())
         await scenario(house)

@@ -141,6 +141,37 @@ def test_a_peer_that_is_heard_late() -> None:
     assert complete >= 2600
 
 
+def test_a_peer_that_is_heard_late_and_slow() -> None:
+    """It has its two seconds from then on."""
+    peer = Peer(received=0)
+    peer.alive = False
+
+    def live() -> None:
+        peer.alive = True
+
+    complete = peer.complete_at(doing=at(ms1200=live, ms2600=lambda: peer.states(5000)))
+    assert complete is not None
+    assert complete >= 3600
+
+
+def test_a_request_that_was_lost() -> None:
+    """Where nothing came it is made once more, and what comes of that is waited for."""
+    peer = Peer()
+    due_ms = 0
+
+    def answer_the_second(ms: int) -> None:
+        nonlocal due_ms
+        if peer.bulk.asks_again(peer.now) and not due_ms:
+            due_ms = ms + 300
+        if ms == due_ms:
+            peer.states(5000)
+
+    complete = peer.complete_at(doing=answer_the_second)
+    assert due_ms
+    assert complete is not None
+    assert complete >= due_ms + 1000
+
+
 def test_a_peer_that_died_in_the_burst() -> None:
     """Its states may not be all."""
     peer = Peer()

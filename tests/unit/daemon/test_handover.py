@@ -282,7 +282,7 @@ def test_a_backup_cannot_be_handed_over(tmp_path: Path) -> None:
         sentence = "carp0 is BACKUP here; its MASTER is 192.0.2.200: hand it over there"
         assert await refused(house.switch()) == [sentence]
         assert await refused(house.switch(to_backup=False)) == [sentence]
-        assert await house.switch(to_backup=True) == {"took_ms": None, "master": "192.0.2.200"}
+        assert await house.switch(to_backup=True) == {"took_ms": None, "master": "192.0.2.200", "warnings": []}
         assert (house.states()[0], house.facts(), house.interface().held_back) == (State.BACKUP, {}, False)
 
     housed(tmp_path, scenario)
@@ -294,7 +294,7 @@ def test_a_backup_that_knows_no_master(tmp_path: Path) -> None:
     async def scenario(house: House) -> None:
         house.runtime.handle(Forced("carp0", State.BACKUP))
         assert await refused(house.switch()) == ["carp0 is BACKUP here; its MASTER is not known: hand it over there"]
-        assert await house.switch(to_backup=True) == {"took_ms": None, "master": None}
+        assert await house.switch(to_backup=True) == {"took_ms": None, "master": None, "warnings": []}
 
     housed(tmp_path, scenario)
 
@@ -792,5 +792,46 @@ def test_a_caller_of_a_maintenance_who_gives_up(tmp_path: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert (house.flag.exists(), list(house.facts()), house.runtime.observers) == (True, ["maintenance"], set())
+
+    housed(tmp_path, scenario)
+
+
+SYNC: dict[str, Any] = {**DOCUMENT, "sync": {"interface": "eth9", "conntrackd": "/run/no-conntrackd.ctl"}}
+DOUBT = (
+    "the peer may lack the states of connections, which then break: conntrackd cannot be asked at /run/no-conntrackd.ctl: No"
+    " such file or directory"
+)
+
+
+def test_connections_that_may_break(tmp_path: Path) -> None:
+    """Both ways of handing over say so, and do it; the one that leaves a side here says how to hand that over, too."""
+
+    async def scenario(house: House) -> None:
+        house.runtime.state_sync.adopt(house.runtime.adopted[-1].sync)
+        task = house.switch()
+        await house.demoted("switch carp0")
+        house.advertise()
+        doubt, rest = (await task)["warnings"]
+        assert doubt == DOUBT
+        assert rest.startswith("carp1 is MASTER here still: packets between it and carp0 do not pass; hand it over, too: carp")
+        task = house.maintain(on=True)
+        await house.demoted("maintenance")
+        house.advertise("carp1")
+        answer = await task
+        assert (answer["warnings"], answer["kept"]) == ([DOUBT], [])
+        assert (await house.maintain(on=True))["warnings"] == []
+        await house.runtime.state_sync.stop()
+
+    housed(tmp_path, scenario, SYNC)
+
+
+def test_without_sync_nothing_is_warned_of(tmp_path: Path) -> None:
+    """Nobody knows of connections."""
+
+    async def scenario(house: House) -> None:
+        task = house.switch()
+        await house.demoted("switch carp0")
+        house.advertise()
+        assert (await task)["warnings"] == []
 
     housed(tmp_path, scenario)

@@ -1,12 +1,14 @@
 """A takeover waits for the peer's states, and never for long: addresses go live when hook and commit are both over."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 from sync_kit import CARP0, CARP1, OTHER, SYNC, House, housed
 
 from carp.linux.conntrackd import Request
-from carp.protocol.parameters import Node
+from carp.protocol.events import Event, Prepared
+from carp.protocol.parameters import InterfaceParameters, Node
 from carp.protocol.values import State
 from carp.testing.clock import seconds
 from carp.testing.hosts import carp_interface, configured, station_sources
@@ -187,7 +189,7 @@ def test_many_in_one_round_wait_for_one_commit(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_stage_that_is_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end of its hook does not end the newer one, which waits for its own hook and for its own commit."""
+    """The end of its hook does not end the newer one, which waits for its own commit, and for the one that is under way."""
 
     async def scenario(house: House) -> None:
         await house.synchronise()
@@ -197,7 +199,7 @@ def test_a_stage_that_is_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
         await house.pass_time(0.8)
         house.force(State.BACKUP)
         house.hook_takes_s = 0.1
-        assert await takes_over(house) == pytest.approx(300, abs=5)
+        assert await takes_over(house) == pytest.approx(100 + 300, abs=5)
 
     housed(monkeypatch, scenario)
 
@@ -247,7 +249,7 @@ def test_takeovers_to_and_fro(monkeypatch: pytest.MonkeyPatch) -> None:
             await house.wait_for(lambda: follow_up_is_over(house))
             house.force(State.BACKUP)
             await house.wait_for(lambda: house.reason == "the peer's states are here")
-            assert house.conntrackd.words() == [*BEFORE, *AFTER, "PURGE", "ASK_PEER"]
+            assert house.conntrackd.words() == [*BEFORE, *AFTER, "ASK_PEER"]
             assert house.conntrackd.external == house.conntrackd.peer_states
 
     housed(monkeypatch, scenario)
@@ -283,7 +285,7 @@ def test_who_was_about_to_preempt_and_did_not(monkeypatch: pytest.MonkeyPatch) -
         house.hear(Peer(advskew=0, counter=1 << 40, sources=station_sources(200)))
         await house.wait_for(lambda: house.conntrackd.external == house.conntrackd.peer_states)
         await house.pass_time(5)
-        assert house.conntrackd.words() == ["PURGE", "ASK_PEER"]
+        assert house.conntrackd.words() == ["ASK_PEER"]
         assert (house.demotions, house.synchronised) == ([1, 0], True)
         await takes_over(house)
         assert house.conntrackd.words() == BEFORE
@@ -305,7 +307,7 @@ def test_a_short_reign(monkeypatch: pytest.MonkeyPatch, reign_s: float) -> None:
         await house.wait_for(lambda: house.conntrackd.external == house.conntrackd.peer_states)
         await house.pass_time(5)
         words = house.conntrackd.words()
-        assert words[-2:] == ["PURGE", "ASK_PEER"]
+        assert words[-1] == "ASK_PEER"
         assert "BULK_UPDATE" not in words
 
     housed(monkeypatch, scenario)
@@ -324,8 +326,8 @@ def test_a_reign_that_ends_in_its_stage(monkeypatch: pytest.MonkeyPatch) -> None
         assert house.taken == {}
         assert house.conntrackd.external == house.conntrackd.peer_states
         words = house.conntrackd.words()
-        assert words[-2:] == ["PURGE", "ASK_PEER"]
-        assert words.index("RESYNC") < len(words) - 2
+        assert words[-1] == "ASK_PEER"
+        assert words.index("RESYNC") < len(words) - 1
         assert "BULK_UPDATE" not in words
         assert house.synchronised
 
@@ -353,3 +355,241 @@ def test_the_last_one_to_go_live_counts(monkeypatch: pytest.MonkeyPatch) -> None
         assert house.conntrackd.words() == [*BEFORE, *AFTER]
 
     housed(monkeypatch, scenario, CARP0, CARP1, preempt=True)
+
+
+class Rival:
+    """A MASTER that lives and advertises every 1.4 s, until this host replaces it."""
+
+    def __init__(self, house: House, interface: InterfaceParameters = CARP0) -> None:
+        self._house, self._name = house, interface.name
+        self._peer = Peer.of(interface)
+        self._peer.advskew = 100
+        self._steps = 0
+
+    async def serve(self, duration_s: float) -> None:
+        """Advertise for a while, at once for the first time."""
+        for _ in range(round(duration_s / 0.1)):
+            if self._house.state(self._name) is State.BACKUP and self._steps % 14 == 0:
+                self._house.hear(self._peer)
+            self._steps += 1
+            await self._house.pass_time(0.1)
+
+
+@pytest.mark.parametrize("kind", ["dead", "hangs", "slow"])
+def test_nobody_is_replaced_without_the_states(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """Whatever becomes of the commit, a MASTER that lives stays until the states are in the kernel here, and then goes."""
+
+    async def scenario(house: House) -> None:
+        await house.synchronise()
+        house.conntrackd.takes_s = {Request.COMMIT: 20 if kind == "slow" else 0.01}
+        if kind != "slow":
+            setattr(house.conntrackd, kind, True)
+        rival = Rival(house)
+        await rival.serve(15)
+        assert (house.state("carp0"), house.demotion) == (State.BACKUP, 0 if kind == "slow" else 32)
+        assert "takes over without" not in caplog.text
+        told = "stays BACKUP without the peer's states: conntrackd cannot be asked"
+        assert (told in caplog.text) == (kind == "dead")
+        if kind == "dead":
+            house.conntrackd.restart()
+        house.conntrackd.hangs = False
+        await rival.serve(20)
+        assert house.state("carp0") is State.MASTER
+        assert house.conntrackd.kernel == house.conntrackd.peer_states
+        assert house.sync.describe()["last_takeover"]["committed"]
+
+    housed(monkeypatch, scenario, preempt=True)
+
+
+def test_a_conntrackd_that_began_anew_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has no states to commit: this host is demoted at once, and takes its place when it has them."""
+
+    async def scenario(house: House) -> None:
+        await house.synchronise()
+        looks = len(house.conntrackd.looks)
+        await house.wait_for(lambda: len(house.conntrackd.looks) > looks)
+        await house.pass_time(0.01)
+        house.conntrackd.restart()
+        rival = Rival(house)
+        await rival.serve(0.1)
+        assert (len(house.conntrackd.looks), house.demotion) == (looks + 2, 32)
+        assert not house.sync.describe()["last_takeover"]["committed"]
+        await rival.serve(10)
+        assert house.state("carp0") is State.MASTER
+        assert house.conntrackd.kernel == house.conntrackd.peer_states
+
+    housed(monkeypatch, scenario, preempt=True)
+
+
+def test_the_commit_of_one_who_preempts_ends_some_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a minute: it has no states, and begins anew when it has them."""
+
+    async def scenario(house: House) -> None:
+        await house.synchronise()
+        house.conntrackd.takes_s = {Request.COMMIT: 3600}
+        rival = Rival(house)
+        await rival.serve(59)
+        assert house.sync.describe()["last_takeover"] is None
+        await rival.serve(4)
+        assert house.sync.describe()["last_takeover"]["problem"] == "does not answer within the timeout of 60 s"
+        assert house.state("carp0") is State.BACKUP
+        assert 32 in house.demotions
+
+    housed(monkeypatch, scenario, preempt=True)
+
+
+def test_a_master_that_dies_while_this_host_prepares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From then on the stage waits no longer than any other."""
+
+    async def scenario(house: House) -> None:
+        await house.synchronise()
+        house.conntrackd.takes_s = {Request.COMMIT: 3600}
+        await Rival(house).serve(10)
+        assert await takes_over(house) == pytest.approx(2000, abs=5)
+
+    housed(monkeypatch, scenario, preempt=True)
+
+
+@pytest.mark.parametrize("takes_s", [3600, 1.9])
+def test_each_waits_as_long_as_it_may(monkeypatch: pytest.MonkeyPatch, takes_s: float) -> None:
+    """Counted from its own beginning, also where another one was under way then."""
+
+    async def scenario(house: House) -> None:
+        await house.synchronise()
+        house.conntrackd.takes_s = {Request.COMMIT: takes_s}
+        began = house.conntrackd.now_ms()
+        house.force(State.MASTER, "carp0")
+        await house.pass_time(0.3)
+        house.force(State.MASTER, "carp1")
+        await house.wait_for(lambda: len(house.taken) == 2)
+        assert house.taken == pytest.approx({"carp0": began + min(takes_s, 2) * 1000, "carp1": began + 2300}, abs=5)
+
+    housed(monkeypatch, scenario, CARP0, CARP1)
+
+
+def test_an_error_of_ours_stops_no_takeover(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told, and the addresses go live; so does the next one."""
+
+    async def scenario(house: House) -> None:
+        await house.synchronise()
+
+        async def fail(*_: object) -> None:
+            raise ZeroDivisionError("an error of ours")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("carp.linux.conntrackd.ask", fail)
+            assert await takes_over(house) <= 2
+        assert "takes over without the peer's states" in caplog.text
+        assert [one.exc_info is not None for one in caplog.records if "not made" in one.message] == [True]
+        house.force(State.BACKUP)
+        await house.wait_for(lambda: house.synchronised)
+        await takes_over(house)
+        assert house.sync.describe()["last_takeover"]["committed"]
+
+    housed(monkeypatch, scenario)
+
+
+def test_a_stage_that_nobody_wants_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in whoever is told of its end is not the next takeover's."""
+
+    async def scenario(house: House) -> None:
+        await house.synchronise()
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+
+        def fail(event: Event) -> None:
+            assert not isinstance(event, Prepared)
+            house.handle(event)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(house.sync._stages, "_handle", fail)
+            house.hook_takes_s = 0.0
+            house.conntrackd.takes_s = {Request.COMMIT: 0.1}
+            house.force(State.MASTER)
+            await house.pass_time(1)
+        assert house.taken == {}
+        house.force(State.BACKUP)
+        await house.wait_for(lambda: house.reason == "the peer's states are here")
+        assert await takes_over(house) <= 110
+
+    housed(monkeypatch, scenario)
+
+
+@pytest.mark.parametrize("slow", [Request.COMMIT, Request.FLUSH, Request.RESYNC, Request.BULK_UPDATE])
+def test_what_follows_is_made_up_for(monkeypatch: pytest.MonkeyPatch, slow: Request) -> None:
+    """A conntrackd that hangs when the addresses are live gets the same requests when it goes on: the peer has its copy."""
+
+    async def scenario(house: House) -> None:
+        await house.synchronise()
+        await takes_over(house)
+        house.conntrackd.takes_s = {slow: 20}
+        await house.pass_time(40)
+        house.conntrackd.takes_s = {}
+        await house.wait_for(lambda: house.conntrackd.asked[-1][1] == "BULK_UPDATE" and house.synchronised)
+        await house.pass_time(30)
+        assert house.conntrackd.words()[-2:] == ["RESYNC", "BULK_UPDATE"]
+
+    housed(monkeypatch, scenario)
+
+
+def test_a_takeover_while_conntrackd_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it goes on the commit is made, and all that follows, once."""
+
+    async def scenario(house: House) -> None:
+        await house.synchronise()
+        house.conntrackd.hangs = True
+        await takes_over(house)
+        await house.pass_time(30)
+        assert house.conntrackd.words() == ["COMMIT"]
+        house.conntrackd.hangs = False
+        await house.wait_for(lambda: follow_up_is_over(house))
+        await house.pass_time(30)
+        assert house.conntrackd.kernel == house.conntrackd.peer_states
+        words = [word for word in house.conntrackd.words() if word != "BULK_UPDATE"]
+        assert words == ["COMMIT", "FLUSH", "RESYNC"]
+
+    housed(monkeypatch, scenario)
+
+
+def test_one_goes_live_long_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the old MASTER has sent between is committed, too, and the peer gets its copy once more."""
+
+    async def scenario(house: House) -> None:
+        peers = [Peer.of(one) for one in (CARP0, CARP1)]
+        await house.synchronise()
+        for peer in peers:
+            peer.advskew = 100
+            house.hear(peer)
+        await house.wait_for(lambda: len(house.conntrackd.asked) == 3)
+        house.hear(peers[0])
+        await house.wait_for(lambda: follow_up_is_over(house))
+        await house.pass_time(1)
+        house.conntrackd.words()
+        house.hear(peers[1])
+        live = house.conntrackd.now_ms()
+        await house.wait_for(lambda: follow_up_is_over(house))
+        await house.pass_time(5)
+        assert house.conntrackd.asked[0][0] >= live + 299
+        assert house.conntrackd.words() == AFTER
+
+    housed(monkeypatch, scenario, CARP0, CARP1, preempt=True)
+
+
+def test_a_commit_under_way_is_not_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two were about to preempt and do not: the states are asked for when the last commit is over."""
+
+    async def scenario(house: House) -> None:
+        await house.synchronise()
+        await has_committed(house)
+        house.conntrackd.takes_s = {Request.COMMIT: 4}
+        await Rival(house, CARP1).serve(0.1)
+        for one in (CARP0, CARP1):
+            better = Peer.of(one)
+            better.advskew, better.counter, better.sources = 0, 1 << 40, station_sources(200)
+            house.hear(better)
+        await house.pass_time(15)
+        assert house.conntrackd.words() == [*BEFORE, "COMMIT", "ASK_PEER"]
+        assert house.conntrackd.external == house.conntrackd.peer_states
+
+    housed(monkeypatch, scenario, *(replace(one, nodes=(Node(one.nodes[0].vhid, 50),)) for one in (CARP0, CARP1)), preempt=True)

@@ -11,10 +11,13 @@ from sync_kit import CARP0, CARP1, OTHER, SYNC, House, housed
 from carp.config.sync import Sync
 from carp.daemon.chronicle import logger
 from carp.daemon.state_sync import FACT
+from carp.linux.conntrackd import Request
+from carp.protocol.events import Due, HeldBack
 from carp.protocol.health import OWNER
 from carp.protocol.values import State
 from carp.testing.clock import seconds
 from carp.testing.hosts import carp_interface
+from carp.testing.packets import Peer
 
 API_PAGE = Path(__file__).parents[3] / "docs" / "api.md"
 TROUBLES = ("killed", "hangs", "link", "silent")
@@ -145,6 +148,121 @@ def test_less_than_usual_is_never_more(monkeypatch: pytest.MonkeyPatch) -> None:
     housed(monkeypatch, scenario)
 
 
+async def hear(house: House, master: Peer, times: int) -> None:
+    """Let a MASTER advertise once a second."""
+    for _ in range(times):
+        house.hear(master)
+        await house.pass_time(1)
+
+
+@pytest.mark.parametrize("demote", [1, 32])
+@pytest.mark.parametrize("bulk_timeout_s", [0, 10])
+def test_who_has_no_states_preempts_no_living_master(
+    monkeypatch: pytest.MonkeyPatch, demote: int, bulk_timeout_s: float
+) -> None:
+    """Though it is preferred, and the MASTER is demoted by the same trouble; it does when it has them."""
+
+    async def scenario(house: House) -> None:
+        house.conntrackd.peer = False
+        house.sync.adopt(replace(SYNC, demote=demote, bulk_timeout_ns=seconds(bulk_timeout_s)))
+        master = Peer(advskew=100, demote=1)
+        for _ in range(60):
+            await hear(house, master, 1)
+            assert house.state() is State.BACKUP
+        assert house.sync.describe()["held_back"] is house.sync.holds("carp0") is True
+        house.conntrackd.peer = True
+        await hear(house, master, 10)
+        assert house.state() is State.MASTER
+        assert house.sync.describe()["held_back"] is house.sync.holds("carp0") is False
+
+    housed(monkeypatch, scenario, preempt=True)
+
+
+def test_a_master_that_is_gone_is_replaced_without_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the usual time; what was handed over after that is held back by that alone."""
+
+    async def scenario(house: House) -> None:
+        house.conntrackd.peer = False
+        house.sync.adopt(SYNC)
+        await hear(house, Peer(advskew=100), 20)
+        for _ in range(50):
+            house.handle(Due(house.now()))
+            await house.pass_time(0.1)
+        assert house.state() is State.MASTER
+        assert not house.sync.holds("carp0")
+        house.force(State.BACKUP)
+        house.handle(HeldBack("carp0"))
+        house.conntrackd.peer = True
+        await house.wait_for(lambda: house.synchronised)
+        await hear(house, Peer(advskew=100, counter=1 << 40), 10)
+        assert (house.state(), house.held_back()) == (State.BACKUP, True)
+
+    housed(monkeypatch, scenario, preempt=True)
+
+
+def test_a_hand_over_right_after_a_takeover_without_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Holds the carp interface back from then on, whatever held it before."""
+
+    async def scenario(house: House) -> None:
+        house.sync.adopt(SYNC)
+        await house.wait_for(lambda: house.sync.holds("carp0"))
+        house.force(State.MASTER)
+        house.force(State.BACKUP)
+        house.handle(HeldBack("carp0"))
+        await house.wait_for(lambda: house.synchronised)
+        assert house.held_back()
+
+    housed(monkeypatch, scenario)
+
+
+def test_reasons_to_hold_back_do_not_undo_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was handed over by hand stays so when states come; another one preempts then."""
+
+    async def scenario(house: House) -> None:
+        await house.synchronise()
+        house.handle(HeldBack("carp0"))
+        house.conntrackd.restart()
+        await house.wait_for(lambda: house.demotion == 32)
+        assert (house.held_back("carp0"), house.held_back("carp1")) == (True, True)
+        assert (house.sync.holds("carp0"), house.sync.holds("carp1")) == (False, True)
+        await house.wait_for(lambda: house.synchronised)
+        assert (house.held_back("carp0"), house.held_back("carp1")) == (True, False)
+
+    housed(monkeypatch, scenario, CARP0, CARP1)
+
+
+def test_only_what_passes_connections_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By [sync], and no longer than there is one."""
+
+    async def scenario(house: House) -> None:
+        house.conntrackd.peer = False
+        house.sync.adopt(SYNC)
+        await house.pass_time(20)
+        assert (house.held_back("carp0"), house.held_back("carp9")) == (True, False)
+        house.sync.adopt(None)
+        assert not house.held_back("carp0")
+
+    housed(monkeypatch, scenario, CARP0, OTHER)
+
+
+def test_what_weighs_more_than_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A MASTER with worse trouble than a lack of states is replaced; a bad parent counts one when they do not come."""
+
+    async def scenario(house: House) -> None:
+        house.conntrackd.peer = False
+        house.sync.adopt(SYNC)
+        master = Peer(advskew=100, demote=32)
+        await hear(house, master, 5)
+        master.demote = 1
+        await hear(house, master, 15)
+        assert house.state() is State.BACKUP
+        master.demote = 2
+        await hear(house, master, 3)
+        assert house.state() is State.MASTER
+
+    housed(monkeypatch, scenario)
+
+
 def test_a_master_is_never_demoted_by_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reload brings [sync] to one who serves: it has the states by itself, and sends them."""
 
@@ -260,7 +378,7 @@ def test_trouble_before_anything_came(monkeypatch: pytest.MonkeyPatch, kind: str
     ("kind", "reason"),
     [
         ("killed", "conntrackd cannot be asked at /run/conntrackd.sock: Connection refused"),
-        ("hangs", "conntrackd does not answer within 2 s"),
+        ("hangs", "conntrackd does not answer within the timeout of 2 s"),
         ("link", "sync0 is down"),
         ("silent", "the peer is silent"),
     ],
@@ -285,6 +403,47 @@ def test_what_is_the_matter_is_told(
             assert [one.getMessage() for one in caplog.records if one.levelno == logging.INFO] == [
                 "state sync: the peer's states are here"
             ]
+
+    housed(monkeypatch, scenario)
+
+
+def test_a_link_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one whose name is misspelt, is told from one that is down."""
+
+    async def scenario(house: House) -> None:
+        house.link_exists = house.link_is_up = False
+        house.sync.adopt(SYNC)
+        await house.wait_for(lambda: house.reason == "there is no sync0")
+        assert house.sync.describe()["link"] == {"interface": "sync0", "present": False, "up": False}
+        house.link_exists = True
+        await house.wait_for(lambda: house.reason == "sync0 is down")
+
+    housed(monkeypatch, scenario)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.parametrize("as_master", [True, False])
+def test_a_conntrackd_that_hears_itself(monkeypatch: pytest.MonkeyPatch, as_master: bool, is_new: bool) -> None:
+    """Such as one of a copied file: told when states were sent and exactly those came, until anything else does, or it ends."""
+
+    async def scenario(house: House) -> None:
+        await (house.begin_as_master() if as_master else house.synchronise())
+        conntrackd = house.conntrackd
+        conntrackd.sent_bytes = conntrackd.received_bytes = 48
+        for _ in range(20):
+            await house.pass_time(1)
+            conntrackd.sent_bytes = conntrackd.received_bytes = conntrackd.sent_bytes + 16
+            assert house.synchronised  # an idle pair may look like that
+        conntrackd.sent_bytes = conntrackd.received_bytes = 9000
+        await house.pass_time(20)
+        assert house.reason == "conntrackd hears itself alone: its destination is this host's own address"
+        assert (house.synchronised, house.demotion) == (False, 1)
+        if is_new:
+            conntrackd.restart()
+            conntrackd.sent_bytes = conntrackd.received_bytes = 48
+        else:
+            conntrackd.received_bytes = 10_000
+        await house.wait_for(lambda: house.synchronised)
 
     housed(monkeypatch, scenario)
 
@@ -345,7 +504,7 @@ def test_a_new_backup(monkeypatch: pytest.MonkeyPatch) -> None:
         house.conntrackd.words()
         house.force(State.BACKUP)
         assert await house.wait_for(lambda: house.demotion) < 0.1
-        assert house.conntrackd.words() == ["PURGE", "ASK_PEER"]
+        assert house.conntrackd.words() == ["ASK_PEER"]
         await house.wait_for(lambda: not house.demotion)
         assert house.demotions == [1, 0]
         assert house.conntrackd.external == house.conntrackd.peer_states
@@ -353,21 +512,99 @@ def test_a_new_backup(monkeypatch: pytest.MonkeyPatch) -> None:
     housed(monkeypatch, scenario)
 
 
-def test_a_host_that_is_master_of_something_keeps_its_states(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is one table of states for all carp interfaces: only who is MASTER of nothing any more lets them go."""
+async def leave(house: House) -> int:
+    """Let carp0 be MASTER for a while, and BACKUP; return when that was, in ms."""
+    await house.begin_as_master()
+    await house.pass_time(6)
+    house.force(State.BACKUP)
+    left = house.conntrackd.now_ms()
+    await house.wait_for(lambda: house.reason == "the peer's states are here")
+    house.conntrackd.words()
+    return left
+
+
+def test_what_is_left_of_a_reign_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute after its end, once."""
+
+    async def scenario(house: House) -> None:
+        left = await leave(house)
+        await house.pass_time(300)
+        assert house.conntrackd.asked == [(pytest.approx(left + 60_000, abs=20), "PURGE")]
+
+    housed(monkeypatch, scenario)
+
+
+def test_the_last_reign_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute begins anew with the end of another one."""
+
+    async def scenario(house: House) -> None:
+        await leave(house)
+        await house.pass_time(40)
+        house.force(State.MASTER)
+        await house.pass_time(10)
+        house.force(State.BACKUP)
+        await house.pass_time(59)
+        assert "PURGE" not in house.conntrackd.words()
+        await house.pass_time(5)
+        assert house.conntrackd.words() == ["PURGE"]
+
+    housed(monkeypatch, scenario)
+
+
+@pytest.mark.parametrize("name", ["carp0", "carp1", "carp9"])
+def test_a_host_that_is_master_of_something_keeps_its_states(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """There is one table of states for all carp interfaces, also for those outside of the groups."""
+
+    async def scenario(house: House) -> None:
+        await leave(house)
+        await house.pass_time(30)
+        house.force(State.MASTER, name)
+        await house.pass_time(60)
+        assert "PURGE" not in house.conntrackd.words()
+
+    housed(monkeypatch, scenario, CARP0, CARP1, OTHER)
+
+
+def test_who_is_master_of_half_keeps_its_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And asks nobody for any; only who is MASTER of nothing does."""
 
     async def scenario(house: House) -> None:
         house.force(State.MASTER, "carp0", "carp1")
         await house.wait_for(lambda: len(house.taken) == 2)
         await house.synchronise()
         house.force(State.BACKUP, "carp0")
-        await house.pass_time(5)
+        await house.pass_time(65)
         assert (house.conntrackd.words(), house.synchronised, house.demotions) == ([], True, [])
         house.force(State.BACKUP, "carp1")
         await house.wait_for(lambda: house.conntrackd.asked)
-        assert house.conntrackd.words() == ["PURGE", "ASK_PEER"]
+        assert house.conntrackd.words() == ["ASK_PEER"]
 
     housed(monkeypatch, scenario, CARP0, CARP1)
+
+
+@pytest.mark.parametrize("changed", [None, replace(SYNC, socket="/run/other.sock")])
+def test_nothing_goes_after_a_reload(monkeypatch: pytest.MonkeyPatch, changed: Sync | None) -> None:
+    """Without the table, or with another conntrackd, nobody knows any more what is left of a former reign."""
+
+    async def scenario(house: House) -> None:
+        await leave(house)
+        house.sync.adopt(changed)
+        await house.pass_time(70)
+        assert "PURGE" not in house.conntrackd.words()
+
+    housed(monkeypatch, scenario)
+
+
+def test_one_that_hangs_is_not_told_to_purge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would do so when it goes on, and this host may be MASTER then."""
+
+    async def scenario(house: House) -> None:
+        await leave(house)
+        house.conntrackd.hangs = True
+        await house.pass_time(70)
+        assert "PURGE" not in house.conntrackd.words()
+
+    housed(monkeypatch, scenario)
 
 
 def test_a_former_master_whose_conntrackd_began_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -520,12 +757,14 @@ def test_the_status_of_a_backup(monkeypatch: pytest.MonkeyPatch) -> None:
         assert told == {
             "configured": True,
             "conntrackd": {"answers": True, "problem": "", "pid": 100},
-            "link": {"interface": "sync0", "up": True},
+            "link": {"interface": "sync0", "present": True, "up": True},
             "role": "BACKUP",
             "synchronised": True,
             "reason": "the peer's states are here",
             "states": {"kernel": 4711, "internal": 7, "external": 500},
             "demote": 0,
+            "held_back": False,
+            "apart": "",
             "last_takeover": None,
         }
 
@@ -545,27 +784,11 @@ def test_the_status_of_a_master_in_trouble(monkeypatch: pytest.MonkeyPatch) -> N
         told = house.sync.describe()
         problem = "cannot be asked at /run/conntrackd.sock: Connection refused"
         assert told["conntrackd"] == {"answers": False, "problem": problem, "pid": None}
-        assert told["link"] == {"interface": "sync0", "up": False}
+        assert told["link"] == {"interface": "sync0", "present": True, "up": False}
         assert (told["role"], told["synchronised"], told["demote"], told["states"]) == ("MASTER", False, 1, None)
         assert told["last_takeover"]["committed"]
 
     housed(monkeypatch, scenario)
-
-
-def test_what_others_serve_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A carp interface outside of the groups has its connections in the same kernel."""
-
-    async def scenario(house: House) -> None:
-        await house.begin_as_master()
-        house.force(State.MASTER, "carp9")
-        await house.pass_time(5)
-        house.conntrackd.words()
-        house.force(State.BACKUP)
-        await house.wait_for(lambda: house.conntrackd.asked)
-        await house.wait_for(lambda: house.synchronised)
-        assert house.conntrackd.words() == ["ASK_PEER"]
-
-    housed(monkeypatch, scenario, CARP0, OTHER)
 
 
 def test_every_field_of_the_status_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -598,6 +821,111 @@ def test_others_are_not_its_business(monkeypatch: pytest.MonkeyPatch) -> None:
     housed(monkeypatch, scenario, CARP0, OTHER)
 
 
+def test_how_often_it_looks_when_it_has_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a second: a peer that comes back at last is not in a hurry."""
+
+    async def scenario(house: House) -> None:
+        house.conntrackd.peer = False
+        house.sync.adopt(SYNC)
+        await house.pass_time(30)
+        house.conntrackd.looks.clear()
+        await house.pass_time(60)
+        assert 55 <= len(house.conntrackd.looks) <= 61
+        house.conntrackd.peer = True
+        await house.wait_for(lambda: house.synchronised)
+
+    housed(monkeypatch, scenario)
+
+
+def test_a_reload_of_the_takeovers_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Holds for the next one, and costs nothing: states stay here."""
+
+    async def scenario(house: House) -> None:
+        await house.synchronise()
+        house.sync.adopt(replace(SYNC, timeout_ns=seconds(1)))
+        await house.pass_time(3)
+        assert (house.demotions, house.synchronised, house.conntrackd.words()) == ([], True, [])
+        house.conntrackd.takes_s = {Request.COMMIT: 3600}
+        began = house.conntrackd.now_ms()
+        house.force(State.MASTER)
+        await house.wait_for(lambda: house.taken)
+        assert house.taken["carp0"] - began == pytest.approx(1000, abs=2)
+
+    housed(monkeypatch, scenario)
+
+
+def test_an_error_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told once, with where it was, and over with its cause."""
+
+    async def scenario(house: House) -> None:
+        await house.synchronise()
+
+        async def fail(*_: object) -> None:
+            raise ZeroDivisionError("an error of ours")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("carp.linux.conntrackd.statistics", fail)
+            await house.wait_for(lambda: house.demotion == 32)
+            await house.pass_time(5)
+            assert house.reason == "conntrackd cannot be watched: ZeroDivisionError('an error of ours')"
+            assert [one.exc_info is not None for one in caplog.records if one.levelno == logging.ERROR] == [True]
+        await house.wait_for(lambda: house.synchronised and not house.demotion)
+
+    housed(monkeypatch, scenario)
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_a_conntrackd_that_began_anew_with_its_old_id(monkeypatch: pytest.MonkeyPatch, link: bool) -> None:
+    """As one in a namespace of its own does: its counters tell, also while the link is down."""
+
+    async def scenario(house: House) -> None:
+        await house.synchronise()
+        house.link_is_up = link
+        house.conntrackd.restart()
+        house.conntrackd.pid -= 1
+        await house.wait_for(lambda: house.demotion == 32, 1.1)
+        house.link_is_up = True
+        await house.wait_for(lambda: not house.demotion)
+        assert house.conntrackd.external == house.conntrackd.peer_states
+
+    housed(monkeypatch, scenario)
+
+
+def test_what_a_former_conntrackd_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does not come any more, and is not looked for closely; the one that follows it is asked anew."""
+
+    async def scenario(house: House) -> None:
+        house.sync.adopt(SYNC)
+        await house.wait_for(lambda: house.conntrackd.external)
+        house.conntrackd.dead = True
+        await house.wait_for(lambda: not house.sync.describe()["conntrackd"]["answers"])
+        house.conntrackd.looks.clear()
+        await house.pass_time(10)
+        assert len(house.conntrackd.looks) <= 11
+        house.conntrackd.restart()
+        await house.wait_for(lambda: house.synchronised)
+        assert house.conntrackd.external == house.conntrackd.peer_states
+        assert [word for _, word in house.conntrackd.asked] == ["ASK_PEER"] * 2
+
+    housed(monkeypatch, scenario)
+
+
+def test_a_restart_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer has three seconds to be heard by the new conntrackd."""
+
+    async def scenario(house: House) -> None:
+        house.conntrackd.peer = False
+        house.sync.adopt(replace(SYNC, bulk_timeout_ns=0))
+        await house.pass_time(2.5)
+        house.conntrackd.restart()
+        await house.pass_time(1.6)
+        assert "silent" not in house.reason
+        await house.pass_time(3)
+        assert "silent" in house.reason
+
+    housed(monkeypatch, scenario)
+
+
 def test_how_often_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten times a second while states are on their way, else once."""
 
@@ -628,3 +956,17 @@ def test_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (len(house.conntrackd.looks), len(house.conntrackd.asked)) == (looks, asked)
 
     housed(monkeypatch, scenario, carp_interface("carp0", 1, pre_master=True))
+
+
+def test_nothing_begins_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload that comes while carpd leaves."""
+
+    async def scenario(house: House) -> None:
+        await house.synchronise()
+        await house.sync.stop()
+        looks = len(house.conntrackd.looks)
+        house.sync.adopt(replace(SYNC, demote=7))
+        await house.pass_time(5)
+        assert (len(house.conntrackd.looks), house.demotions) == (looks, [])
+
+    housed(monkeypatch, scenario)

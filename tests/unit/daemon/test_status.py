@@ -10,9 +10,12 @@ from daemon_kit import FakeFence, FakeRuntime, configured, play
 from carp.daemon import status
 from carp.linux.bpf.balancer import NodeCount
 from carp.linux.clock import boottime
+from carp.protocol.auth import Key
 from carp.protocol.values import NANOSECONDS_PER_SECOND, Instant
+from carp.testing.packets import Peer
 
 KEY = {"pass": "opensesame"}
+KEY_OF_ANOTHER = Key(bytes(range(20)))
 SEVERAL = {"carpdev": "eth0", "carpnodes": ["3:0", "4:100", "9:200"], "addresses": ["192.0.2.100/24"], **KEY}
 FIRST = {"carpdev": "eth1", "vhid": 1, "addresses": ["198.51.100.100/24", "198.51.100.7/24", "2001:db8::100/64"], **KEY}
 SECOND = {"carpdev": "eth1", "vhid": 2, "addresses": ["2001:db8::100/64", "198.51.100.100/24"], **KEY}
@@ -181,3 +184,33 @@ def test_who_is_down_shares_nothing() -> None:
         assert [one["of"] for one in shown["carp1"]["shared"]] == [2, 2]
 
     housed(scenario, {**DOCUMENT, "carp3": {**THIRD, "up": False}})
+
+
+def test_advertisements_that_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told while they are, then as what was; and no more when right ones have come from there, or after a minute."""
+
+    async def scenario(house: House) -> None:
+        (parameters,) = house.runtime.engine.host.parameters.interfaces
+        peer = Peer.of(parameters)
+
+        def told(later_s: float = 0) -> str:
+            """Return the only warning, "" for none."""
+            monkeypatch.setattr(status, "boottime", lambda: Instant(boottime() + round(later_s * NANOSECONDS_PER_SECOND)))
+            (node,) = house.shown()["carp1"]["nodes"]
+            return str(*node["warnings"])
+
+        def hear(key: Key) -> None:
+            peer.key = key
+            house.runtime.handle(peer.arrives(peer.advertisement(), boottime()))
+
+        right = peer.key
+        hear(KEY_OF_ANOTHER)
+        assert told().startswith("advertisements of 192.0.2.200 are refused: its pass phrase or address list differs")
+        assert told(20).startswith("advertisements of 192.0.2.200 were refused until 20 s ago: its pass phrase")
+        assert told(61) == ""
+        hear(right)
+        assert told() == ""
+        hear(KEY_OF_ANOTHER)
+        assert "are refused" in told()
+
+    housed(scenario, {"carp1": {**FIRST, "addresses": ["198.51.100.100/24"]}})

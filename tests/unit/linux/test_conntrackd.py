@@ -1,17 +1,29 @@
 """conntrackd's control socket, played by a server that answers, or does not, in every way that was seen."""
 
 import asyncio
+import errno
 import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from carp.linux import conntrackd
-from carp.linux.conntrackd import ConntrackdError, Request, Statistics, ask, events_received, kernel_states, statistics
+from carp.linux.conntrackd import (
+    ConntrackdError,
+    ConntrackdLateError,
+    Request,
+    Statistics,
+    ask,
+    events_received,
+    kernel_states,
+    parse_statistics,
+    statistics,
+)
 
 PATIENCE_S = 5.0
 SHORT_S = 0.05
@@ -149,7 +161,7 @@ def listening(path: str, kind: int = socket.SOCK_STREAM, backlog: int = 100) -> 
 
 def test_the_answer_comes_with_who_gave_it(path: str) -> None:
     """Whole, from however many pieces."""
-    assert asked(path, text("states ", "and more ", "x" * 200_000)) == ("states and more " + "x" * 200_000, os.getpid())
+    assert asked(path, text("states ", "and more ", "x" * 60_000)) == ("states and more " + "x" * 60_000, os.getpid())
 
 
 @pytest.mark.parametrize("request_", Request, ids=lambda one: one.name)
@@ -172,8 +184,8 @@ def test_the_requests_are_those_of_its_own_client() -> None:
         "STATISTICS": 21,
         "BULK_UPDATE": 22,
         "ASK_PEER": 23,
-        "PURGE": 26,
         "RUNTIME": 30,
+        "PURGE": 43,
         "RESYNC": 44,
         "FLUSH": 45,
         "COMMIT": 46,
@@ -194,10 +206,12 @@ def test_one_that_is_stopped_has_a_deadline(path: str) -> None:
 
 
 def test_a_full_queue_is_no_answer(path: str) -> None:
-    """One that is stopped long enough takes no connection any more: that is told at once."""
+    """One that is stopped long enough takes no connection any more: that is told at once, and it may go on."""
     with listening(path, backlog=0), closing(socket.socket(socket.AF_UNIX)) as other:
         other.connect(path)
-        assert problem(path, PATIENCE_S) == "does not take connections any more"
+        with pytest.raises(ConntrackdLateError) as caught:
+            asyncio.run(ask(path, Request.COMMIT, PATIENCE_S))
+        assert str(caught.value) == "does not take connections any more"
 
 
 def test_a_slow_answer_has_a_deadline(path: str) -> None:
@@ -218,6 +232,22 @@ def test_an_answer_without_an_end(path: str) -> None:
     with pytest.raises(ConntrackdError) as caught:
         asked(path, endless)
     assert str(caught.value) == "answers without an end"
+
+
+def test_a_process_without_a_descriptor_left(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cannot ask: that is told as any other reason."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def ask_without() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "socket", refuse)
+            await ask(path, Request.COMMIT, PATIENCE_S)
+
+    with pytest.raises(ConntrackdError) as caught:
+        asyncio.run(ask_without())
+    assert str(caught.value) == f"cannot be asked at {path}: Too many open files"
 
 
 def test_one_that_ended(path: str) -> None:
@@ -272,7 +302,9 @@ def test_no_connection_is_kept(path: str) -> None:
 def test_the_statistics(path: str) -> None:
     """Each number is that of its line and of its cache; changes are what was created and updated."""
     found = asyncio.run(served(path, text(STATISTICS), lambda: statistics(path, PATIENCE_S)))
-    assert found == Statistics(os.getpid(), internal=103, external=11, changes=425, received=517, lost=7)
+    assert found == Statistics(
+        os.getpid(), internal=103, external=11, changes=425, received=517, lost=7, sent_bytes=52416, received_bytes=9128
+    )
 
 
 @pytest.mark.parametrize(
@@ -294,6 +326,33 @@ def test_one_that_does_not_synchronise(path: str, answer: str) -> None:
     assert str(caught.value) == "does not synchronise: its configuration has no section Sync with an external cache"
 
 
+@pytest.mark.parametrize("field", ["517", "7 Lost", "11", "103", "25", "400"])
+def test_numbers_that_nobody_counts_to(field: str) -> None:
+    """Something else answers; it is read in no time all the same."""
+    number, _, name = field.partition(" ")
+    long = STATISTICS.replace(f" {number}{name and ' ' + name}", f" {'9' * 60_000}{name and ' ' + name}", 1)
+    assert len(long) > 60_000
+    with suppress(ConntrackdError):
+        parse_statistics(long, 1)
+
+
+@pytest.mark.parametrize(
+    ("later", "same"),
+    [
+        ({}, True),
+        ({"internal": 0, "external": 0, "lost": 0}, True),
+        ({"received": 518, "changes": 426}, True),
+        ({"pid": 2}, False),
+        ({"received": 516}, False),
+        ({"changes": 424}, False),
+    ],
+)
+def test_who_gave_the_statistics(later: dict[str, int], same: bool) -> None:
+    """One that began anew has another id, or has counted less."""
+    former = Statistics(1, internal=103, external=11, changes=425, received=517, lost=7)
+    assert replace(former, **later).follows(former) is same
+
+
 def test_events_of_the_kernel(path: str) -> None:
     """Those that were read, whether they were filtered or not."""
     assert asyncio.run(served(path, text(RUNTIME), lambda: events_received(path, PATIENCE_S))) == 1717
@@ -307,3 +366,20 @@ def test_states_of_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         count.write_text(content)
     monkeypatch.setattr(conntrackd, "_COUNT", count)
     assert kernel_states() == states
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_echo"),
+    [
+        ((100, 100), (2100, 2100), True),
+        ((100, 100), (2099, 2099), False),
+        ((100, 100), (2100, 2101), False),
+        ((99, 100), (2100, 2100), False),
+        ((0, 0), (0, 0), False),
+    ],
+)
+def test_one_that_sends_to_itself(before: tuple[int, int], after: tuple[int, int], is_echo: bool) -> None:
+    """Receives what it has sent, to the byte; a few equal keep-alives are nothing."""
+    former, found = (Statistics(1, 0, 0, 0, 0, 0, *traffic) for traffic in (before, after))
+    assert found.is_echo(former) is is_echo
+    assert not found.is_echo(None)
