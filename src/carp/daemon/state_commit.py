@@ -184,8 +184,11 @@ class Commit:
     async def _complete(self, path: str, run: int) -> None:
         """Make the requests that follow this run, unless there is a newer one; raises ConntrackdError."""
         if self._pid not in (None, (await conntrackd.statistics(path, _PATIENCE_S)).pid):
-            # One that has begun anew has nothing to commit before its peer is asked.
-            self._followed_up = self._is_owed = True
+            if self._runs == run:
+                # One that has begun anew has nothing to commit before its peer is asked; what the peer has is old once the
+                # states are in the kernel.
+                self._followed_up = True
+                self._is_owed = self._last is None or not self._last.committed
             return
         await self._commit(path)
         if self._lacks_flush:

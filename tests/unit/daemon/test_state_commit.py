@@ -475,3 +475,38 @@ def test_who_serves_no_more_owes_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
         assert not commit.is_owed
 
     housed(monkeypatch, scenario)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_one_that_begins_anew_before_the_rest(monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
+    """Commits nothing by itself: the states are owed if they were not in the kernel in time, and are live there otherwise."""
+
+    async def scenario(house: House) -> None:
+        commit = Commit()
+        house.conntrackd.takes_s = {Request.COMMIT: 9} if late else {}
+        await commit.run(SYNC, soon(1), pid=house.conntrackd.pid)
+        house.conntrackd.restart()
+        house.conntrackd.words()
+        await commit.follow_up(SYNC)
+        assert (commit.is_unfinished, commit.is_owed) == (False, late)
+        assert house.conntrackd.words() == []
+
+    housed(monkeypatch, scenario)
+
+
+def test_a_newer_run_is_not_ended_by_what_followed_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though conntrackd has begun anew between them."""
+
+    async def scenario(house: House) -> None:
+        commit = Commit()
+        await commit.run(SYNC, soon(1), pid=house.conntrackd.pid)
+        house.conntrackd.restart()
+        house.conntrackd.takes_s = {Request.STATISTICS: 3}
+        following = asyncio.ensure_future(commit.follow_up(SYNC))
+        await house.wait_for(lambda: len(house.conntrackd.looks) > 1)
+        house.conntrackd.takes_s = {}
+        await commit.run(SYNC, soon(1))
+        await following
+        assert commit.is_unfinished
+
+    housed(monkeypatch, scenario)

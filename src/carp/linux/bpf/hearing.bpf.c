@@ -35,7 +35,7 @@
 #define REFUSE 0
 #define PASS 512 /* so many bytes; as in batch.py */
 
-/* The order of the checks in protocol/engine.py; hearing.py knows it. */
+/* The order of the checks in protocol/hearing.py; hearing.py beside this knows it. */
 enum reason { BAD_TTL, BAD_CHECKSUM, BAD_VERSION, BAD_VHID, REASONS };
 
 struct hearing {
