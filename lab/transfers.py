@@ -3,29 +3,21 @@
 Long TCP transfers, half of them in each direction, calls (new connections that live for a second), and a UDP flow of 100 Hz.
 """
 
-import json
-import subprocess
-import sys
-import threading
-from collections import deque
 from collections.abc import Callable
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from .lan import Port
+from .recorder import Recorder
 from .transfer_probe import CALL_PATIENCE_NS, FINISH_NS
-from .transfer_record import Account, Order, Progress, Record
+from .transfer_record import Account, Order, Progress
 from .wait import now_ns, until
 
 DEFAULT_TRANSFERS = 100
 DEFAULT_CALLS = 50
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = FINISH_NS / 1e9 + 20.0
-_REMEMBERED = 2000
 
 
-class Transfers:
+class Transfers(Recorder[Progress]):
     """The process that sends; a context manager. `stop` gives the account, leaving the block without it throws it away."""
 
     def __init__(
@@ -47,10 +39,6 @@ class Transfers:
             calls: how many new connections a second.
             watch: called for each line of progress, in a thread of its own.
         """
-        self.progress: deque[Progress] = deque(maxlen=_REMEMBERED)
-        self._watch = watch
-        self._record: Record | None = None
-        self._refused = ""
         order: Order = {
             "client": str(client.namespace.path),
             "server": str(server.namespace.path),
@@ -58,32 +46,7 @@ class Transfers:
             "transfers": transfers,
             "calls": calls,
         }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "lab.transfer_probe"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).resolve().parent.parent,
-        )
-        self._reader = threading.Thread(target=self._read, name="transfers", daemon=True)
-        self._reader.start()
-        try:
-            assert self._process.stdin
-            self._process.stdin.write(json.dumps(order) + "\n")
-            self._process.stdin.flush()
-            until(lambda: self.progress or self._process.poll() is not None, _START_TIMEOUT_S, "the first transfers")
-        except BaseException:
-            self.abandon()
-            raise
-        if not self.progress:
-            self.abandon()
-            raise RuntimeError(f"no transfers: {self._refused or 'the process ended'}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.abandon()
+        super().__init__("lab.transfer_probe", order, "transfers", _START_TIMEOUT_S, _STOP_TIMEOUT_S, watch)
 
     @property
     def lost(self) -> int:
@@ -99,11 +62,6 @@ class Transfers:
         """Wait for that; return the instant."""
         return until(lambda: self.flows_since(since), timeout_s, "data to arrive in each transfer")
 
-    def wait_for_time(self, duration_s: float) -> None:
-        """Let it go on for a while, so that what follows an event is on record too."""
-        end = now_ns() + int(duration_s * 1e9)
-        until(lambda: self.progress[-1]["at"] >= end, duration_s + _START_TIMEOUT_S, "traffic to go on")
-
     def wait_for_calls(self, since: int) -> None:
         """Wait until each call opened before an instant has ended, or has waited too long."""
         passed_s = (now_ns() - since) / 1e9
@@ -111,33 +69,4 @@ class Transfers:
 
     def stop(self) -> Account:
         """Stop sending, let what is on its way arrive, and return the account."""
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait(_STOP_TIMEOUT_S)
-        self._reader.join(_STOP_TIMEOUT_S)
-        if self._record is None:
-            raise RuntimeError(f"the process that sends left no record (exit status {self._process.returncode})")
-        return Account(self._record)
-
-    def abandon(self) -> None:
-        """End the process, whatever it is doing."""
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join(_STOP_TIMEOUT_S)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe and not pipe.closed:
-                pipe.close()
-
-    def _read(self) -> None:
-        assert self._process.stdout
-        for line in self._process.stdout:
-            message = json.loads(line)
-            if "record" in message:
-                self._record = message["record"]
-            elif "refused" in message:
-                self._refused = message["refused"]
-            else:
-                self.progress.append(message)
-                if self._watch:
-                    self._watch(message)
+        return Account(self.take_record())
