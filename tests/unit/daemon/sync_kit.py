@@ -163,7 +163,7 @@ class Conntrackd:
             async with asyncio.timeout(timeout_s):
                 await self._work(request)
         except TimeoutError:
-            raise ConntrackdLateError(f"does not answer within the timeout of {timeout_s:g} s") from None
+            raise ConntrackdLateError(f"does not answer within {timeout_s:g} s") from None
         if request is Request.STATISTICS:
             return _STATISTICS.format(internal=7, **vars(self)), pid
         if request is Request.RUNTIME:

@@ -378,7 +378,7 @@ def test_trouble_before_anything_came(monkeypatch: pytest.MonkeyPatch, kind: str
     ("kind", "reason"),
     [
         ("killed", "conntrackd cannot be asked at /run/conntrackd.sock: Connection refused"),
-        ("hangs", "conntrackd does not answer within the timeout of 2 s"),
+        ("hangs", "conntrackd does not answer within 2 s"),
         ("link", "sync0 is down"),
         ("silent", "the peer is silent"),
     ],
