@@ -8,7 +8,7 @@ import pytest
 from carp.daemon import execution as execution_module
 from carp.daemon.chronicle import Chronicle
 from carp.daemon.execution import Execution
-from carp.protocol.events import Due, Event, Shutdown
+from carp.protocol.events import Due, Event, Shutdown, Stalled
 from carp.protocol.packet import BOW_OUT
 from carp.protocol.parameters import InterfaceParameters
 from carp.protocol.values import Instant, State
@@ -117,3 +117,20 @@ def test_many_advertisements_are_no_sleep(monkeypatch: pytest.MonkeyPatch) -> No
     house.give(Due(Instant(0)), *[milliseconds(2)] * 400)
     assert {house.state(vhid) for vhid in range(1, 101)} == {State.MASTER}
     assert len(house.sent) == 100
+
+
+def test_asking_everybody_is_no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With thousands of virtual hosts it takes longer than a sleep that counts: they are asked once for one sleep."""
+    house = House(monkeypatch, *[carp_interface(f"carp{vhid}", vhid) for vhid in range(1, 11)])
+    asked = []
+    handle = house.bench.engine.handle
+
+    def ask(event: Event, now: Instant) -> Any:
+        if isinstance(event, Stalled):
+            asked.append(event)
+            house.let_time_pass(milliseconds(20))
+        return handle(event, now)
+
+    monkeypatch.setattr(house.bench.engine, "handle", ask)
+    house.give(Shutdown(), milliseconds(20))
+    assert (len(asked), len(house.sent)) == (1, 10)
