@@ -11,10 +11,12 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carp.protocol.actions import Send
 from carp.protocol.auth import key_from_passphrase
 from carp.protocol.demotion import Demotion
 from carp.protocol.engine import Engine
-from carp.protocol.events import DemotionEnded, DemotionStarted, Forced, HeldBack, PacketArrived, Prepared, Sent
+from carp.protocol.events import AllSent, DemotionEnded, DemotionStarted, Forced, HeldBack, PacketArrived, Prepared, Sent
+from carp.protocol.interface import CarpInterface
 from carp.protocol.packet import HEADER_BYTES, internet_checksum
 from carp.protocol.parameters import Balancing, Node
 from carp.protocol.values import Family, State
@@ -195,6 +197,7 @@ class Life:
         name = next(station.engine.interfaces).name
         station.feed(Prepared(name, 1, self.rng.choice([0, 1])))
         station.feed(Sent(name, 1, IPV4, self.rng.choice([None, 1])))
+        station.feed(AllSent([Send(gone, 1, IPV4, (), 0) for gone in (name, "gone", name)]))
 
     def replay(self, station):
         """Let a packet of any host and time arrive once more, or back where it came from, now and then by another way."""
@@ -249,8 +252,12 @@ def test_who_remembers_does_the_same(rng, dialect):
         Life(rng, dialect).live(20)
 
 
-def test_short_ways_are_taken():
-    """In such lives many packets are familiar, else nothing would be shown."""
+def test_short_ways_are_taken(monkeypatch):
+    """In such lives many packets are familiar and many advertisements are repeated, else nothing would be shown."""
+    repeated = []
+    again = CarpInterface.advertise_again
+    monkeypatch.setattr(CarpInterface, "advertise_again", lambda *arguments: repeated.append(again(*arguments)) or repeated[-1])
     with patch("carp.testing.lan.Engine", Twin):
         lives = [Life(random.Random(seed), "auto").live(20) for seed in range(5)]
     assert sum(station.engine.familiar for lan in lives for station in lan.stations.values()) > 500
+    assert sum(repeated) > 200

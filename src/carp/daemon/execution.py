@@ -20,7 +20,7 @@ from ..protocol.actions import (
     Transition,
 )
 from ..protocol.engine import Engine
-from ..protocol.events import Event, Probed, Sent, Stalled
+from ..protocol.events import AllSent, Event, Probed, Stalled
 from ..protocol.parameters import InterfaceParameters
 from ..protocol.values import NANOSECONDS_PER_MILLISECOND, Instant
 from .balancing import Balancers
@@ -31,6 +31,8 @@ from .ownership import Ownership
 from .sender import Sender
 from .state_sync import StateSync
 
+_MOST_AT_ONCE = 64
+"""Advertisements that are sent together: as many as a peer reads together, and less than a millisecond's work."""
 _PAUSE_NS = 5 * NANOSECONDS_PER_MILLISECOND
 """One step takes microseconds: after so long a pause the engine is asked whether what it wanted still holds, unless it must."""
 
@@ -84,12 +86,13 @@ class Execution:
             action = pending.popleft()
             match action:
                 case Send():
+                    volley = _volley(action, pending)
                     now = boottime()
-                    # Before its peers' patience is over, this virtual host cannot have been replaced.
-                    if now - ran_at < _PAUSE_NS or now - made_at < action.holds_ns:
-                        pending.extend(self._send(action, now))
+                    # Before its peers' patience is over, a virtual host cannot have been replaced.
+                    if now - ran_at < _PAUSE_NS or now - made_at < min(one.holds_ns for one in volley):
+                        pending.extend(self._send(volley, now))
                     else:
-                        pending = deque(self._reconsider([action, *pending], now - made_at, now))
+                        pending = deque(self._reconsider([*volley, *pending], now - made_at, now))
                         now = boottime()  # asking thousands of virtual hosts is no pause
                     ran_at = now
                 case Drop() | Transition() | Notice():
@@ -121,21 +124,28 @@ class Execution:
         kept = [one for one in actions if not (isinstance(one, Send) and (one.interface, one.vhid) in stepped_back)]
         return kept + answer
 
-    def _send(self, action: Send, before: Instant) -> list[Action]:
-        interface = self._engine.interface(action.interface)
-        parameters = self._parameters(action.interface) if interface is None else interface.parameters
-        result = self._sender.advertise(action, parameters) if parameters is not None else None
-        if result is None:
-            return []
-        error, unreached = result
-        if error is None and action.holds_ns and interface is not None:
-            until = Instant(before + action.holds_ns)
-            families = interface.leader.families
-            closed_ns = self._fencing.sent(action.interface, action.vhid, families, action.family, until, before)
-            if closed_ns is not None:
-                late = f"{closed_ns / NANOSECONDS_PER_MILLISECOND:.0f} ms"
-                self._chronicle.say(2, f"{action.interface}: the fence was closed for {late}: an advertisement came too late")
-        return self._engine.handle(Sent(action.interface, action.vhid, action.family, error, unreached), before)
+    def _send(self, volley: list[Send], before: Instant) -> list[Action]:
+        """Send advertisements; return what follows from how that went."""
+        sent, others = self._sender.advertise(volley, self._parameters)
+        answer = self._engine.handle(AllSent(sent), before) if sent else []
+        for send in sent:
+            self._open_fence(send, before)
+        for send, result in others:
+            if result.error is None:
+                self._open_fence(send, before)
+            answer += self._engine.handle(result, before)
+        return answer
+
+    def _open_fence(self, send: Send, before: Instant) -> None:
+        """Peers heard this advertisement: until the first of them would take over, the fence may be open."""
+        interface = self._engine.interface(send.interface)
+        if interface is None or not send.holds_ns:
+            return
+        families, until = interface.leader.families, Instant(before + send.holds_ns)
+        closed_ns = self._fencing.sent(send.interface, send.vhid, families, send.family, until, before)
+        if closed_ns is not None:
+            late = f"{closed_ns / NANOSECONDS_PER_MILLISECOND:.0f} ms"
+            self._chronicle.say(2, f"{send.interface}: the fence was closed for {late}: an advertisement came too late")
 
     def _probe(self, action: Probe) -> list[Action]:
         parameters = self._parameters(action.interface)
@@ -171,3 +181,12 @@ class Execution:
         running = self._running()
         known = running.host.interfaces if running is not None else ()
         return next((parameters for parameters in known if parameters.name == name), None)
+
+
+def _volley(first: Send, pending: deque[Action]) -> list[Send]:
+    """Take the advertisements that come next out of what is pending, as many as are sent together."""
+    volley = [first]
+    while pending and len(volley) < _MOST_AT_ONCE and isinstance(following := pending[0], Send):
+        volley.append(following)
+        pending.popleft()
+    return volley

@@ -205,7 +205,7 @@ class Runtime:
     def _adopt(self, configuration: Configuration, host: HostParameters) -> None:
         self.configuration, self._host = configuration, host
         self.chronicle.level = configuration.log
-        self._sender.forget_headers()
+        self._sender.forget_ways()
         self._sender.prepare(host.interfaces)
         self.ownership.prepare(host.interfaces)
         for name in _parents_of(configuration):
@@ -327,7 +327,7 @@ class Runtime:
         """Tell the engine about parents among the touched links, None for all; make anew what came back."""
         if self.configuration is None:
             return
-        self._sender.forget_headers()
+        self._sender.forget_ways()
         unsettled = self.hardware.placeholders_lost()
         for name in _parents_of(self.configuration):
             port, link = self.hardware.ports.get(name), self._table.by_name(name)

@@ -1,16 +1,17 @@
 """What leaves this host: advertisements, to the group through a parent or to peers as the routes go, and announcements."""
 
 import errno
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 
 from ..linux import sysctl
 from ..linux.announce import announcements
 from ..linux.inquiry import inquiry
 from ..linux.links import LinkTable
-from ..linux.packet_socket import ethernet_header
+from ..linux.packet_socket import PacketSocket, ethernet_header
 from ..linux.raw_socket import RawSocket
 from ..protocol.actions import Announce, Probe, Send
+from ..protocol.events import Sent
 from ..protocol.packet import destination_of
 from ..protocol.parameters import Balancing, InterfaceParameters, LinkAddress
 from ..protocol.values import Family, InterfaceAddress, virtual_mac
@@ -47,31 +48,56 @@ class Sender:
         self._raw = raw
         self._holds = holds
         self._call_soon = call_soon
-        self._headers: dict[tuple[str, int, Family], bytes] = {}
+        self._ways: dict[tuple[str, int, Family], tuple[str, bytes]] = {}
         self._announcements: dict[tuple[str, int], tuple[_Basis, tuple[bytes, ...]]] = {}
         """The frames of so many addresses of a carp interface, with what they were made of."""
 
-    def forget_headers(self) -> None:
-        """A MAC may have changed."""
-        self._headers.clear()
+    def forget_ways(self) -> None:
+        """A MAC or a parent may have changed."""
+        self._ways.clear()
 
-    def advertise(self, send: Send, parameters: InterfaceParameters) -> tuple[int | None, tuple[bytes, ...]] | None:
-        """Send an advertisement; return the errno if it could not be sent, and the peers that it did not leave for.
+    def advertise(
+        self, advertisements: Sequence[Send], parameters_of: Callable[[str], InterfaceParameters | None]
+    ) -> tuple[list[Send], list[tuple[Send, Sent]]]:
+        """Send advertisements; return those that left, for all of their peers, and the others with what became of them.
 
-        Returns None while the parent is gone. With several peers the advertisement is sent when it left for one of them: a
-        peer without a route must not silence a MASTER that the others hear.
+        Of what has no parent any more nothing is returned.
         """
-        port = self._ports.get(parameters.carpdev)
-        if port is None:
-            return None
-        if not send.unicast:
-            return port.socket.send(self._header(send, parameters) + send.packet), ()
+        sent: list[Send] = []
+        others: list[tuple[Send, Sent]] = []
+        socket: PacketSocket | None = None
+        waiting: list[Send] = []
+        frames: list[bytes] = []
+        for send in advertisements:
+            way = self._ways.get((send.interface, send.vhid, send.family)) or self._find_way(send, parameters_of)
+            port = self._ports.get(way[0])
+            if port is None:
+                continue
+            if send.unicast:
+                result = self._send_to_peers(send, port)
+                if result.error is None and not result.unreached:
+                    sent.append(send)
+                else:
+                    others.append((send, result))
+                continue
+            if port.socket is not socket:
+                _send_to_group(socket, frames, waiting, sent, others)
+                socket, waiting, frames = port.socket, [], []
+            waiting.append(send)
+            frames.append(way[1] + send.packet)
+        _send_to_group(socket, frames, waiting, sent, others)
+        return sent, others
+
+    def _send_to_peers(self, send: Send, port: Port) -> Sent:
+        """Send an advertisement to each peer: a peer without a route must not silence a MASTER that the others hear."""
         raw = self._raw.get(send.family)
         if raw is None:
-            return errno.EAFNOSUPPORT, ()
+            return Sent(send.interface, send.vhid, send.family, errno.EAFNOSUPPORT)
         results = {destination_of(send.family, packet): raw.send(packet, port.index) for packet in send.packets}
         failed = tuple(peer for peer, error in results.items() if error is not None)
-        return (next(iter(results.values())), ()) if len(failed) == len(results) else (None, failed)
+        if len(failed) == len(results):
+            return Sent(send.interface, send.vhid, send.family, next(iter(results.values())))
+        return Sent(send.interface, send.vhid, send.family, None, failed)
 
     def announce(self, action: Announce, parameters: InterfaceParameters) -> None:
         """Tell the LAN where the addresses are."""
@@ -114,12 +140,14 @@ class Sender:
             return errno.ENODEV
         return port.socket.send(inquiry(action.target, link.mac, action.source))
 
-    def _header(self, send: Send, parameters: InterfaceParameters) -> bytes:
-        key = (send.interface, send.vhid, send.family)
-        header = self._headers.get(key)
-        if header is None:
-            header = self._headers[key] = ethernet_header(self._source_mac(parameters, send.vhid), send.family)
-        return header
+    def _find_way(self, send: Send, parameters_of: Callable[[str], InterfaceParameters | None]) -> tuple[str, bytes]:
+        """Return the parent of an advertisement and the Ethernet header before it; a parent "" is none."""
+        parameters = parameters_of(send.interface)
+        if parameters is None:
+            return "", b""
+        way = parameters.carpdev, ethernet_header(self._source_mac(parameters, send.vhid), send.family)
+        self._ways[send.interface, send.vhid, send.family] = way
+        return way
 
     def _source_mac(self, parameters: InterfaceParameters, vhid: int) -> bytes:
         if parameters.balancing in (Balancing.IP, Balancing.IP_STEALTH):
@@ -136,3 +164,15 @@ class Sender:
     def _parent_mac(self, parameters: InterfaceParameters) -> bytes:
         link = self._table.by_name(parameters.carpdev)
         return link.mac if link is not None else bytes(6)
+
+
+def _send_to_group(
+    socket: PacketSocket | None, frames: list[bytes], waiting: list[Send], sent: list[Send], others: list[tuple[Send, Sent]]
+) -> None:
+    """Send frames of one parent, which are advertisements that wait; add each to those that were sent or to the others."""
+    errors = socket.send_all(frames) if socket is not None else {}
+    if errors:
+        failed = [(waiting[at], error) for at, error in errors.items()]
+        others += [(send, Sent(send.interface, send.vhid, send.family, error)) for send, error in failed]
+        waiting = [send for at, send in enumerate(waiting) if at not in errors]
+    sent += waiting

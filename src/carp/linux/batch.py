@@ -1,7 +1,8 @@
-"""Many packets with one system call: recvmmsg(2) into memory that is made once for all sockets.
+"""Many packets with one system call: recvmmsg(2) and sendmmsg(2) with memory that is made once for all sockets.
 
 Python's own recvmsg(2) asks the kernel for the name of a packet socket's interface each time, and learns only by one more call
-that nothing is left. The layouts are those of 64-bit platforms.
+that nothing is left. What is sent at once wakes a peer that reads it once, not for each packet. The layouts are those of 64-bit
+platforms.
 """
 
 import ctypes
@@ -9,7 +10,7 @@ import errno
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 PACKETS = 64
@@ -26,9 +27,11 @@ _CONTROL_LENGTH_AT, _CONTROL_LENGTH_BYTES = 40, 8
 _LENGTH_AT, _LENGTH_BYTES = 56, 4
 _MSG_DONTWAIT = 0x40
 _TRIES = 4
-# It never waits, so it keeps the interpreter's lock: another thread would give it back milliseconds later.
-_recvmmsg = ctypes.PyDLL(None, use_errno=True).recvmmsg
+# They never wait, so they keep the interpreter's lock: another thread would give it back milliseconds later.
+_libc = ctypes.PyDLL(None, use_errno=True)
+_recvmmsg, _sendmmsg = _libc.recvmmsg, _libc.sendmmsg
 _recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
+_sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
 
 
 class Batch:
@@ -96,6 +99,47 @@ class Batch:
                 return
             yield level, kind, self.memory[at + _CONTROL_HEADER.size : at + size]
             at += (size + 7) & ~7
+
+
+class Volley:
+    """Room for packets that are sent together."""
+
+    def __init__(self) -> None:
+        vectors_at = PACKETS * _HEADER.size
+        data_at = vectors_at + PACKETS * _VECTOR.size
+        self._data_at = range(data_at, data_at + PACKETS * DATA_BYTES, DATA_BYTES)
+        self._memory = mmap.mmap(-1, self._data_at.stop)
+        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        for number, data in enumerate(self._data_at):
+            vector = vectors_at + number * _VECTOR.size
+            _VECTOR.pack_into(self._memory, vector, self._address + data, 0)
+            _HEADER.pack_into(self._memory, number * _HEADER.size, 0, 0, self._address + vector, 1, 0, 0, 0, 0)
+        self._lengths = memoryview(self._memory)[vectors_at:data_at].cast("Q")[1::2]
+
+    def send(self, descriptor: int, packets: Sequence[bytes]) -> dict[int, int]:
+        """Send at most PACKETS of at most DATA_BYTES each; return the errno of each that could not be sent, by its place."""
+        memory, lengths = self._memory, self._lengths
+        for place, (at, packet) in enumerate(zip(self._data_at, packets, strict=False)):
+            length = len(packet)
+            memory[at : at + length] = packet
+            lengths[place] = length
+        errors = {}
+        done = 0
+        while done < len(packets):
+            # An error is told of the first packet of a call only; those before it were sent.
+            sent = _sendmmsg(descriptor, self._address + done * _HEADER.size, len(packets) - done, _MSG_DONTWAIT)
+            if sent > 0:
+                done += sent
+            elif (number := ctypes.get_errno()) != errno.EINTR:
+                errors[done] = number
+                done += 1
+        return errors
+
+
+@cache
+def volley() -> Volley:
+    """Return the one volley of the loop's thread."""
+    return Volley()
 
 
 @cache

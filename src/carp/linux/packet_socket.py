@@ -8,7 +8,7 @@ a whole group shares. Advertisements to one host go another way (`raw_socket`).
 import errno
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..protocol.events import PacketArrived
 from ..protocol.packet import GROUP_MAC
@@ -126,16 +126,16 @@ class PacketSocket:
         """Return what the kernel has refused since this was asked last."""
         return [] if self._hearing is None else self._hearing.refused()
 
-    def send_all(self, frames: Iterable[bytes]) -> None:
-        """Send whole Ethernet frames; one that could not be sent keeps none of the others back."""
-        send, remaining = self._socket.send, iter(frames)
-        while True:
-            try:
-                for frame in remaining:
-                    send(frame)
-            except OSError:
-                continue
-            return
+    def send_all(self, frames: Sequence[bytes]) -> dict[int, int]:
+        """Send whole Ethernet frames of at most `batch.DATA_BYTES`; return the errno of each that was not sent, by its place.
+
+        One that could not be sent keeps none of the others back.
+        """
+        descriptor, volley, errors = self._socket.fileno(), batch.volley(), {}
+        for start in range(0, len(frames), batch.PACKETS):
+            for place, number in volley.send(descriptor, frames[start : start + batch.PACKETS]).items():
+                errors[start + place] = number
+        return errors
 
     def receive_macs(self, macs: Iterable[bytes]) -> None:
         """Have the parent's own filter let frames to exactly these MACs, 6 bytes each, in; without promiscuous mode.

@@ -1,10 +1,13 @@
 """How advertisements are made: for each family one packet to the group, or one to each peer (PROTOCOL.md 1.1 to 1.3).
 
 All that stays the same from one to the next is prepared as templates, which the virtual host keeps until something that they
-are made from changes (`CarpInterface.forget_outdated`).
+are made from changes (`CarpInterface.forget_outdated`). A MASTER whose templates are there only fills them each interval.
 """
 
-from .actions import Send
+from collections.abc import Mapping
+
+from .actions import Action, Send
+from .auth import DigestSet
 from .demotion import MAX_DEMOTE
 from .dialect import DemotionRule, Identification
 from .host import Host
@@ -23,7 +26,7 @@ from .parameters import InterfaceParameters
 from .paths import Paths
 from .sending import effective_skew, next_counter
 from .template import Prepared, Template
-from .values import Family, Instant
+from .values import Address, Family, Instant, virtual_mac
 from .vhost import VirtualHost
 
 _DSCP_SHIFT = 2
@@ -39,25 +42,39 @@ def advertise(
     bow_out: bool,
     opens: bool,
     now: Instant,
-) -> list[Send]:
+) -> list[Action]:
     """Let a virtual host advertise, or bow out, in every family that it has addresses of; `opens`: the fence may open."""
-    holds_ns = vhost.patience.holds_ns if opens else 0
+    prepared = {} if bow_out else vhost.prepared
+    if len(prepared) < len(vhost.families):
+        advertisement = advertised(parameters, vhost, demote=demote, bow_out=bow_out)
+        for family in vhost.families:
+            prepared[family] = _prepare(parameters, advertisement, family, paths, host.parameters.dscp)
+    sends: list[Action] = []
+    send_prepared(prepared, parameters, vhost, host, vhost.patience.holds_ns if opens else 0, now, sends)
+    return sends
+
+
+def send_prepared(
+    prepared: Mapping[Family, Prepared],
+    parameters: InterfaceParameters,
+    vhost: VirtualHost,
+    host: Host,
+    holds_ns: int,
+    now: Instant,
+    actions: list[Action],
+) -> None:
+    """Add the advertisements of each family, each with a counter of its own."""
+    name, vhid, dialect = parameters.name, vhost.vhid, parameters.dialect
     vhost.advertised_at = now
-    dialect = parameters.dialect
-    sends = []
-    for family in vhost.families:
-        prepared = None if bow_out else vhost.prepared.get(family)
-        if prepared is None:
-            advertisement = advertised(parameters, vhost, demote=demote, bow_out=bow_out)
-            prepared = _prepare(parameters, advertisement, family, paths, host.parameters.dscp)
-            if not bow_out:
-                vhost.prepared[family] = prepared
+    for family, (templates, unicast) in prepared.items():
         counter = next_counter(dialect, vhost, host.counter, host.rng)
         vhost.sent_counters.append(counter)
         digest = vhost.authenticator.sign(counter, now)
-        packets = tuple([template.fill(counter, digest, host.rng) for template in prepared.templates])
-        sends.append(Send(parameters.name, vhost.vhid, family, packets, holds_ns, prepared.unicast))
-    return sends
+        if unicast:
+            packets = tuple([template.fill(counter, digest, host.rng) for template in templates])
+        else:
+            packets = (templates[0].fill(counter, digest, host.rng),)
+        actions.append(Send(name, vhid, family, packets, holds_ns, unicast))
 
 
 def advertised(parameters: InterfaceParameters, vhost: VirtualHost, *, demote: int, bow_out: bool) -> Advertisement:
@@ -103,3 +120,14 @@ def make_template(
         pseudo = pseudo_header(source, destination, HEADER_BYTES, IP_PROTOCOL_CARP)
     traffic_class = dialect.traffic_class if dscp is None else dscp << _DSCP_SHIFT
     return Template(family, ipv6_packet(source, destination, payload, traffic_class=traffic_class), pseudo)
+
+
+def digests(parameters: InterfaceParameters, vhid: int, parent_mac: bytes) -> DigestSet:
+    """Prepare the digests of a virtual host's advertisements."""
+    addresses: list[Address] = [address.ip for address in parameters.addresses]
+    lladdr = parameters.lladdr if isinstance(parameters.lladdr, bytes) else b""
+    if not parameters.dialect.hashes_custom_lladdr or vhid != parameters.leader.vhid:
+        lladdr = b""
+    elif lladdr in (virtual_mac(vhid), parent_mac):
+        lladdr = b""  # OpenBSD knows its own MACs however they were set (PROTOCOL.md 6.1)
+    return DigestSet.prepare(parameters.dialect, parameters.key, vhid, addresses, lladdr)

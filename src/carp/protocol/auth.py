@@ -165,7 +165,7 @@ class Authenticator:
 
     def sign(self, counter: bytes, now: Instant) -> bytes:
         """Return the digest to send with these 8 counter bytes."""
-        return self._sending(now).send.of(counter)
+        return (self._sending(now) if self._former else self._current).send.of(counter)
 
     def verify(self, counter: bytes, digest: bytes, now: Instant) -> bool:
         """Tell whether a received digest is one of those accepted, in constant time for each."""

@@ -13,6 +13,7 @@ from .actions import Action, Note, Notice
 from .directory import Directory
 from .events import (
     AddressClaimed,
+    AllSent,
     Configured,
     DemotionEnded,
     DemotionStarted,
@@ -172,7 +173,8 @@ class Engine:
 
     def _due(self, event: Due, round_: Round) -> None:
         for vhost, deadline in self._timers.advertise.pop_due(round_.now):
-            self._expire(vhost, _ADVERTISE, deadline, round_)
+            if not self._home[vhost].advertise_again(vhost, deadline, round_):
+                self._expire(vhost, _ADVERTISE, deadline, round_)
         for vhost, _ in self._timers.announce.pop_due(round_.now):
             self._home[vhost].run(vhost, Input.ANNOUNCE, round_)
         for vhost, deadline in self._timers.yield_over.pop_due(round_.now):
@@ -201,8 +203,8 @@ class Engine:
         if interface is None:
             return
         if event.error is None:
-            interface.statistics.sent[event.family] += 1
             self._host.statistics.sent[event.family] += 1
+            interface.sent_well(event.family, round_)
             for peer in event.unreached:
                 round_.actions.append(Notice(interface.name, event.vhid, Note.SEND_FAILED, f"to {ip_address(peer)}"))
         else:
@@ -211,7 +213,16 @@ class Engine:
             if event.error in _NO_MEMORY:
                 interface.statistics.no_memory += 1
                 self._host.statistics.no_memory += 1
-        interface.send_result(event.error is not None, round_)
+            interface.sent_badly(round_)
+        self._settle_demotions(round_)
+
+    def _all_sent(self, event: AllSent, round_: Round) -> None:
+        total = self._host.statistics.sent
+        for send in event.advertisements:
+            interface = self._interfaces.get(send.interface)
+            if interface is not None:
+                total[send.family] += 1
+                interface.sent_well(send.family, round_)
         self._settle_demotions(round_)
 
     def _taken(self, event: Taken | TakeFailed, round_: Round) -> None:
@@ -298,6 +309,7 @@ _HANDLERS: dict[type, Callable[..., None]] = {
     AddressClaimed: Engine._address_claimed,
     Due: Engine._due,
     Sent: Engine._sent,
+    AllSent: Engine._all_sent,
     Taken: Engine._taken,
     TakeFailed: Engine._taken,
     Probed: Engine._probed,

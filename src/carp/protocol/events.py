@@ -1,7 +1,9 @@
 """What the engine is told: every event as a frozen value."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .actions import Send
 from .demotion import Demotion
 from .parameters import HostParameters
 from .values import Address, Family, Instant, InterfaceAddress, State, value
@@ -73,6 +75,13 @@ class Sent:
     family: Family
     error: int | None = None
     unreached: tuple[bytes, ...] = ()
+
+
+@value
+class AllSent:
+    """Each of these advertisements was sent, to the group or to all of its peers."""
+
+    advertisements: Sequence[Send]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +165,7 @@ Event = (
     | AddressClaimed
     | Due
     | Sent
+    | AllSent
     | Taken
     | TakeFailed
     | Probed

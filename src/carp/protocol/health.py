@@ -3,6 +3,7 @@
 from enum import Enum
 
 from .demotion import Demotion, Demotions
+from .host import Host, Parent
 from .parameters import HostParameters, InterfaceParameters
 from .sending import SendErrors
 from .values import NANOSECONDS_PER_SECOND, Instant
@@ -41,6 +42,11 @@ class Health:
     def sends_fail(self) -> bool:
         """Whether so many sends in a row failed that it demotes, and not enough good ones came since."""
         return self._failing_since is not None
+
+    @property
+    def doubts_sending(self) -> bool:
+        """Whether a send failed since so many good ones that they would tell nothing new."""
+        return self._failing_since is not None or self._send_errors.any
 
     def follow(self, parameters: InterfaceParameters, host: HostParameters) -> None:
         """Let what is wrong demote the groups as they are now, by what it counts now."""
@@ -99,6 +105,25 @@ class Health:
             self._demotions.remove(wanted.name)
         elif wanted != self._demotions.find(wanted.name):
             self._demotions.add(wanted)
+
+
+def why_not_ready(parameters: InterfaceParameters, parent: Parent, host: Host) -> str:
+    """Say why the virtual hosts of a carp interface cannot run, or return "" (PROTOCOL.md 3.4)."""
+    if host.stopped:
+        return "this host stops"
+    if not host.parameters.allow:
+        return "carp is not allowed (net.inet.carp.allow is 0)"
+    if not parameters.up:
+        return "down"
+    if not parameters.carpdev:
+        return "no carpdev"
+    if not parent.present:
+        return f"{parameters.carpdev} does not exist"
+    if not parent.up:
+        return f"{parameters.carpdev} is down"
+    if not parameters.addresses:
+        return "no address"
+    return ""
 
 
 def _demoted_by(parameters: InterfaceParameters) -> frozenset[str]:

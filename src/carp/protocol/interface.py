@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from . import election
 from .actions import CloseFence, Note, Notice, Prepare, Transition
-from .advertising import advertise
+from .advertising import advertise, digests, send_prepared
 from .auth import Authenticator, DigestSet
 from .demotion import groups_of
-from .health import PROBE_EVERY_NS, Health
+from .health import PROBE_EVERY_NS, Health, why_not_ready
 from .holding import BalancedHolding, Holding, inquiry
 from .host import Host, Parent, Round
 from .parameters import InterfaceParameters
@@ -26,13 +26,13 @@ from .values import (
     Family,
     Instant,
     State,
-    virtual_mac,
 )
 from .vhost import TIMER_EFFECTS, Stage, VirtualHost
 from .vigilance import Vigilance
 
 ANNOUNCE_EVERY_NS = 60 * NANOSECONDS_PER_SECOND
 """Switches forget a MAC that was silent for 300 s, many sooner."""
+_MASTER = State.MASTER
 _HEARD_MASTER = Effect.HEARD_MASTER
 _REASSERTION_SPACING_NS = 25 * NANOSECONDS_PER_MILLISECOND
 """A flood of replays is answered this rarely."""
@@ -91,21 +91,7 @@ class CarpInterface:
 
     def not_ready(self) -> str:
         """Say why the virtual hosts cannot run, or return "" (PROTOCOL.md 3.4)."""
-        if self._host.stopped:
-            return "this host stops"
-        if not self._host.parameters.allow:
-            return "carp is not allowed (net.inet.carp.allow is 0)"
-        if not self.parameters.up:
-            return "down"
-        if not self.parameters.carpdev:
-            return "no carpdev"
-        if not self.parent.present:
-            return f"{self.parameters.carpdev} does not exist"
-        if not self.parent.up:
-            return f"{self.parameters.carpdev} is down"
-        if not self.parameters.addresses:
-            return "no address"
-        return ""
+        return why_not_ready(self.parameters, self.parent, self._host)
 
     def check_readiness(self, round_: Round) -> None:
         """Start or suspend the virtual hosts, as the parent and the switches demand; a bad parent demotes."""
@@ -214,6 +200,16 @@ class CarpInterface:
             self._holding.note_change(self.vhosts, round_)
         return row
 
+    def advertise_again(self, vhost: VirtualHost, deadline: Instant, round_: Round) -> bool:
+        """Do what a MASTER's advertisement timer does, if all is as it was the last time; tell whether it was done."""
+        self.forget_outdated()
+        now, prepared = round_.now, vhost.prepared
+        if not prepared or vhost.state is not _MASTER or not vhost.only_advertises or vhost.was_stalled(now - deadline, now):
+            return False
+        send_prepared(prepared, self.parameters, vhost, self._host, vhost.patience.holds_ns, now, round_.actions)
+        vhost.advertise_next(now)
+        return True
+
     def _standing(self, vhost: VirtualHost, heard: Heard, now: Instant) -> Standing:
         """Return this host's side of an election; a preemption may have to wait for its delay, and for the stage before it."""
         preempt = self.preempt and not self.held_back
@@ -238,12 +234,17 @@ class CarpInterface:
             if vhost.vhid == vhid and vhost.stage is Stage.RUNNING and vhost.stage_serial == serial:
                 self.run(vhost, Input.PREPARED, round_)
 
-    def send_result(self, error: bool, round_: Round) -> None:
-        """Count a send."""
-        if error:
-            self.statistics.send_errors += 1
-            self._host.statistics.send_errors += 1
-        self.probe_result(error, round_)
+    def sent_well(self, family: Family, round_: Round) -> None:
+        """Count an advertisement that was sent."""
+        self.statistics.sent[family] += 1
+        if self._health.doubts_sending:
+            self.probe_result(False, round_)
+
+    def sent_badly(self, round_: Round) -> None:
+        """Count an advertisement that could not be sent."""
+        self.statistics.send_errors += 1
+        self._host.statistics.send_errors += 1
+        self.probe_result(True, round_)
 
     def probe_result(self, error: bool, round_: Round) -> None:
         """Learn whether the parent sends; while it does not, it is tried again and again."""
@@ -371,14 +372,7 @@ class CarpInterface:
             vhost.one_master_down_timer = parameters.dialect.one_master_down_timer
 
     def _digests(self, vhid: int) -> DigestSet:
-        parameters = self.parameters
-        addresses: list[Address] = [address.ip for address in parameters.addresses]
-        lladdr = parameters.lladdr if isinstance(parameters.lladdr, bytes) else b""
-        if not parameters.dialect.hashes_custom_lladdr or vhid != parameters.leader.vhid:
-            lladdr = b""
-        elif lladdr in (virtual_mac(vhid), self.parent.mac):
-            lladdr = b""  # OpenBSD knows its own MACs however they were set (PROTOCOL.md 6.1)
-        return DigestSet.prepare(parameters.dialect, parameters.key, vhid, addresses, lladdr)
+        return digests(self.parameters, vhid, self.parent.mac)
 
 
 _EFFECTS: dict[Effect, Callable[[CarpInterface, VirtualHost, Round], None]] = {

@@ -12,23 +12,25 @@ K = TypeVar("K", bound=Hashable)
 class Schedule(Generic[K]):
     """At most one deadline for each key.
 
-    Moving a deadline into the future, which a BACKUP does with every advertisement it hears, costs one dictionary write: the
-    heap keeps the earlier entry and looks again when that comes up.
+    What is due at the same instant, as the advertisements of a parent are, has one place in the heap. Moving a deadline into
+    the future, which a BACKUP does with every advertisement it hears, costs one dictionary write: the key stays where it was
+    and is looked at again when that comes up.
     """
 
-    __slots__ = ("_deadlines", "_heap", "_order")
+    __slots__ = ("_deadlines", "_heap", "_keys")
 
     def __init__(self) -> None:
         self._deadlines: dict[K, Instant] = {}
-        self._heap: list[tuple[Instant, int, K]] = []
-        self._order = 0
+        self._heap: list[Instant] = []
+        self._keys: dict[Instant, list[K]] = {}
+        """Those that may be due at each instant of the heap, in the order in which they were set."""
 
     def set(self, key: K, at: Instant) -> None:
         """Let the key be due at `at` instead of at any other time."""
         former = self._deadlines.get(key)
         self._deadlines[key] = at
         if former is None or at < former:
-            self._push(at, key)
+            self._enter(key, at)
 
     def clear(self, key: K) -> None:
         """Let the key not be due any more."""
@@ -40,29 +42,42 @@ class Schedule(Generic[K]):
 
     def next(self) -> Instant | None:
         """Tell when the next key is due."""
-        heap = self._heap
+        heap, deadlines = self._heap, self._deadlines
         while heap:
-            at, _, key = heap[0]
-            deadline = self._deadlines.get(key)
-            if deadline == at:
-                return at
-            if deadline is None or deadline < at:
-                heapq.heappop(heap)
-            else:
-                self._order += 1
-                heapq.heapreplace(heap, (deadline, self._order, key))
+            at = heap[0]
+            keys = self._keys[at]
+            while keys:
+                deadline = deadlines.get(keys[-1])
+                if deadline == at:
+                    return at
+                self._reenter(keys.pop(), at, deadline)
+            del self._keys[heapq.heappop(heap)]
         return None
 
     def pop_due(self, until: Instant) -> list[tuple[K, Instant]]:
         """Take out the keys that are due at `until` or earlier, earliest first, each with its deadline."""
         due = []
         heap, deadlines = self._heap, self._deadlines
-        while (at := self.next()) is not None and at <= until:
-            _, _, key = heapq.heappop(heap)
-            del deadlines[key]
-            due.append((key, at))
+        while heap and heap[0] <= until:
+            at = heapq.heappop(heap)
+            for key in self._keys.pop(at):
+                deadline = deadlines.get(key)
+                if deadline == at:
+                    del deadlines[key]
+                    due.append((key, at))
+                else:
+                    self._reenter(key, at, deadline)
         return due
 
-    def _push(self, at: Instant, key: K) -> None:
-        self._order += 1
-        heapq.heappush(self._heap, (at, self._order, key))
+    def _reenter(self, key: K, at: Instant, deadline: Instant | None) -> None:
+        """Put a key where its deadline is now; if that was moved forward it is there already."""
+        if deadline is not None and deadline > at:
+            self._enter(key, deadline)
+
+    def _enter(self, key: K, at: Instant) -> None:
+        keys = self._keys.get(at)
+        if keys is None:
+            self._keys[at] = [key]
+            heapq.heappush(self._heap, at)
+        else:
+            keys.append(key)

@@ -66,6 +66,11 @@ class SendErrors:
         self._errors = 0
         self._successes = 0
 
+    @property
+    def any(self) -> bool:
+        """Whether there is a failure that a success would undo."""
+        return self._errors > 0
+
     def failed(self) -> bool:
         """Count a failure; tell whether the interface is to be demoted for it."""
         self._successes = 0

@@ -60,6 +60,9 @@ class Stage(Enum):
     DONE = "over"
 
 
+_DONE = Stage.DONE
+
+
 @dataclass(slots=True)
 class Timing:
     """The intervals of a virtual host in ns, as its parameters and demotion make them now."""
@@ -143,6 +146,11 @@ class VirtualHost:
         """Whether this MASTER has begun to take the addresses."""
         return self.state is _MASTER and not self.waits_for_yield and self.stage is not Stage.RUNNING
 
+    @property
+    def only_advertises(self) -> bool:
+        """Whether this MASTER, which serves, has nothing else to do when it advertises."""
+        return self.stage is _DONE and self._announce_in == 0 and not self.waits_for_yield
+
     def step(self, input_: Input, own: Standing, now: Instant, heard: Heard = NO_ONE, detail: str = "") -> tuple[Row, State]:
         """Take the row that applies: change the state and return the row and the former state."""
         row = choose(self.state, input_, own, heard)
@@ -184,6 +192,10 @@ class VirtualHost:
     def restart_advertising(self, now: Instant) -> None:
         """Let the next advertisement follow one made now."""
         self._advertise_due = None
+        self._arm_advertise(now, None)
+
+    def advertise_next(self, now: Instant) -> None:
+        """Let the next advertisement follow one whose time has come."""
         self._arm_advertise(now, None)
 
     def advertise_sooner(self, at: Instant) -> None:

@@ -1,7 +1,7 @@
 """Carrying out what the engine asks for: who is asked, in which order, and what comes of it."""
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from random import Random
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ from carp.protocol.actions import (
     Transition,
 )
 from carp.protocol.engine import Engine
-from carp.protocol.events import Configured, Forced, Shutdown, Stalled, Taken
+from carp.protocol.events import Configured, Forced, Sent, Shutdown, Stalled, Taken
 from carp.protocol.packet import DropReason
 from carp.protocol.parameters import HostParameters
 from carp.protocol.values import NANOSECONDS_PER_MILLISECOND, Family, Instant, State
@@ -63,6 +63,7 @@ class House:
     def __init__(self) -> None:
         self.done: list[tuple[Any, ...]] = []
         self.sent: tuple[int | None, tuple[bytes, ...]] | None = (None, ())
+        self.volleys: list[int] = []
         self.probed: int | None = None
         self.closed_ns: int | None = None
         self.configuration: Configuration | None = Configuration(HostParameters((CARP0, CARP1)))
@@ -93,11 +94,19 @@ class House:
         """Make a hand that writes down what it is given."""
         return lambda *arguments: self.done.append((word, *arguments))
 
-    def advertise(self, send: Send, parameters: object) -> tuple[int | None, tuple[bytes, ...]] | None:
+    def advertise(
+        self, volley: list[Send], parameters_of: Callable[[str], object]
+    ) -> tuple[list[Send], list[tuple[Send, Sent]]]:
         """Send, as it is to come out."""
-        self.done.append(("advertise", send, parameters))
+        known = [(send, parameters) for send in volley if (parameters := parameters_of(send.interface)) is not None]
+        self.done += [("advertise", *one) for one in known]
         self.now = Instant(self.now + self.sending_takes_ns)
-        return self.sent
+        self.volleys.append(len(volley))
+        if self.sent == (None, ()):
+            return [send for send, _ in known], []
+        if self.sent is None:
+            return [], []
+        return [], [(send, Sent(send.interface, send.vhid, send.family, *self.sent)) for send, _ in known]
 
     def probe(self, probe: Probe, parameters: object) -> int | None:
         """Probe, as it is to come out."""
@@ -138,6 +147,12 @@ def house(monkeypatch: pytest.MonkeyPatch) -> House:
     made = House()
     monkeypatch.setattr("carp.daemon.execution.boottime", lambda: made.now)
     return made
+
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no advertisements be sent together."""
+    monkeypatch.setattr("carp.daemon.execution._MOST_AT_ONCE", 1)
 
 
 def test_each_is_done_by_whose_it_is(house: House) -> None:
@@ -324,6 +339,7 @@ def test_a_whole_host_stops(house: House) -> None:
     assert (words.index("release"), done[-1]) == (len(done) - 1, ("release", ["carp0", "carp1"]))
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_a_pause_that_harms_nobody(house: House) -> None:
     """Is none: everything is sent in its order."""
     house.become_master("carp0", "carp1")
@@ -333,6 +349,7 @@ def test_a_pause_that_harms_nobody(house: House) -> None:
     assert words == ["advertise", "open", "advertise", "open", "announce", "release"]
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_a_pause_within_the_patience_of_peers_is_not_asked_about(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """All virtual hosts would be asked, each time; one that holds for no time is asked about after a few milliseconds."""
     house.become_master("carp0", "carp1")
@@ -366,6 +383,7 @@ def test_a_batch_of_events_has_one_moment(house: House) -> None:
     assert [one[0] for one in house.done if one[0] in ("advertise", "transition")] == ["transition"]
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_who_steps_back_for_a_pause_advertises_no_more(house: House) -> None:
     """A peer may have taken over meanwhile: what was to be sent is not, the fence is closed, the addresses are released."""
     house.become_master("carp0", "carp1")
@@ -385,3 +403,38 @@ def test_the_time_between_events_is_no_pause(house: House) -> None:
     house.become_master("carp0")
     house.now = Instant(house.now + 10_000 * NANOSECONDS_PER_MILLISECOND)
     assert house.words(SEND) == ["advertise", "open", "release"]
+
+
+def test_what_comes_in_a_row_is_sent_together(house: House) -> None:
+    """As much as a peer reads together; what comes between ends a row, and the fence opens for each."""
+    house.become_master("carp0")
+    house.volleys.clear()
+    done = house.carry_out(*[SEND] * 150, NOTICE, SEND, SEND)
+    assert house.volleys == [64, 64, 22, 2]
+    words = [one[0] for one in done]
+    assert (words.count("advertise"), words.count("open")) == (152, 152)
+    assert words.index("notice") == 300
+    assert house.engine.statistics.sent[Family.IPV4] == 152 + 2
+
+
+def test_a_volley_that_comes_too_late_is_not_sent(house: House) -> None:
+    """Nobody of it: who of them steps back is asked before."""
+    house.become_master("carp0", "carp1")
+    house.volleys.clear()
+    house.sending_takes_ns = 10_000 * NANOSECONDS_PER_MILLISECOND
+    other = replace(SEND, interface="carp1", vhid=2)
+    house.carry_out(SEND, other, NOTICE, other, SEND)
+    assert house.volleys == [2]
+    assert [one.leader.state for one in house.engine.interfaces] == [State.BACKUP, State.BACKUP]
+
+
+def test_the_shortest_patience_of_a_volley_counts(house: House) -> None:
+    """A bow-out among advertisements is asked about as if it came alone."""
+    house.become_master("carp0", "carp1")
+    house.sending_takes_ns = 6 * NANOSECONDS_PER_MILLISECOND
+    other = replace(SEND, interface="carp1", vhid=2, holds_ns=0)
+    asked: list[Any] = []
+    handle = house.engine.handle
+    house.engine.handle = lambda event, now: asked.append(type(event)) or handle(event, now)  # type: ignore[method-assign,func-returns-value]
+    house.carry_out(SEND, NOTICE, SEND, other)
+    assert asked.count(Stalled) == 1

@@ -1,7 +1,7 @@
 """What is sent where, and what counts as sent."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from ipaddress import ip_address, ip_interface
 from types import SimpleNamespace
@@ -13,6 +13,7 @@ from carp.daemon.sender import Sender
 from carp.linux.links import LinkTable
 from carp.linux.rtnetlink import Link
 from carp.protocol.actions import Announce, Send
+from carp.protocol.events import Sent
 from carp.protocol.packet import GROUP_MAC, destination_of
 from carp.protocol.parameters import Balancing, InterfaceParameters, LinkAddress, Node
 from carp.protocol.values import Family, InterfaceAddress, State, virtual_mac
@@ -46,8 +47,9 @@ class Scene:
     ) -> None:
         self.parameters = parameters
         self.frames: list[bytes] = []
+        self.refused: dict[bytes, int] = {}
         self.raw = {family: FakeRaw() for family in families}
-        port = SimpleNamespace(index=7, socket=SimpleNamespace(send=self.frames.append, send_all=self.frames.extend))
+        port = SimpleNamespace(index=7, socket=SimpleNamespace(send=self.frames.append, send_all=self.send_all))
         self.ports: Any = {parameters.carpdev: port}
         raw: Any = self.raw
         self.mac = mac
@@ -79,7 +81,21 @@ class Scene:
     def advertise(self, family: Family = IPV4) -> object:
         """Send what the engine wants to be sent in a family."""
         actions = Bench(self.parameters).wait_for(State.MASTER)
-        return self.sender.advertise(next(send for send in only(Send, actions) if send.family is family), self.parameters)
+        return self.send(next(send for send in only(Send, actions) if send.family is family))
+
+    def send(self, advertisement: Send) -> tuple[int | None, tuple[bytes, ...]] | None:
+        """Send an advertisement; return the errno if it could not be sent and who was not reached, or None without a parent."""
+        sent, others = self.sender.advertise([advertisement], lambda _: self.parameters)
+        assert len(sent) + len(others) <= 1
+        for one, result in others:
+            assert one is advertisement
+            return result.error, result.unreached
+        return (None, ()) if sent == [advertisement] else None
+
+    def send_all(self, frames: Sequence[bytes]) -> dict[int, int]:
+        """Let frames leave, but for those that are refused."""
+        self.frames += [frame for frame in frames if frame not in self.refused]
+        return {place: self.refused[frame] for place, frame in enumerate(frames) if frame in self.refused}
 
 
 @pytest.mark.parametrize("family", list(Family), ids=str)
@@ -144,7 +160,7 @@ def test_the_source_of_advertisements(parameters: InterfaceParameters, mac: byte
     """As the interface and the dialect say; the parent's is read anew once it may have changed."""
     scene = Scene(parameters)
     actions = Bench(parameters).wait_for(State.MASTER, 9)
-    scene.sender.advertise(only(Send, actions)[0], parameters)
+    scene.send(only(Send, actions)[0])
     assert scene.frames[0][6:12] == mac
 
 
@@ -168,7 +184,7 @@ def test_the_source_of_balanced_advertisements(
     parameters = carp_interface(nodes=(Node(3), Node(4)), balancing=balancing, lladdr=lladdr, addresses=DUAL_STACK)
     scene = Scene(parameters, mac=PARENT_MAC)
     for vhid in (3, 4):
-        scene.sender.advertise(Send("carp0", vhid, family, (b"packet",), 1), parameters)
+        scene.send(Send("carp0", vhid, family, (b"packet",), 1))
     assert [frame[6:12] for frame in scene.frames] == macs
     assert {frame[:6] for frame in scene.frames} == {GROUP_MAC[family]}
 
@@ -178,10 +194,10 @@ def test_another_mac_of_the_parent() -> None:
     parameters = carp_interface(nodes=(Node(3), Node(4)), balancing=Balancing.IP)
     scene = Scene(parameters, mac=PARENT_MAC)
     send = Send("carp0", 3, IPV4, (b"packet",), 1)
-    scene.sender.advertise(send, parameters)
+    scene.send(send)
     scene.mac = OWN_MAC
-    scene.sender.forget_headers()
-    scene.sender.advertise(send, parameters)
+    scene.sender.forget_ways()
+    scene.send(send)
     assert [frame[6:12] for frame in scene.frames] == [PARENT_MAC, OWN_MAC]
 
 
@@ -284,3 +300,34 @@ def test_the_parent_is_the_one_of_the_interface() -> None:
     scene = Scene(carp_interface(carpdev=PARENT))
     scene.ports["other"] = scene.ports.pop(PARENT)
     assert scene.advertise() is None
+
+
+def test_one_call_for_each_parent_in_a_row() -> None:
+    """All advertisements of a parent leave together, in their order, whatever goes to peers in between."""
+    near = carp_interface("carp0", vhid=3)
+    far = carp_interface("carp1", vhid=4, carpdev="other")
+    peers = carp_interface("carp2", vhid=5, peers=(NEAR,))
+    scene = Scene(near)
+    calls: list[tuple[str, int]] = []
+    for name in (PARENT, "other"):
+        send_all: Any = lambda frames, name=name: calls.append((name, len(frames))) or {}  # noqa: E731
+        scene.ports[name] = SimpleNamespace(index=7, socket=SimpleNamespace(send_all=send_all))
+    known = {one.name: one for one in (near, far, peers)}
+    to_peer = next(send for send in only(Send, Bench(peers).wait_for(State.MASTER, 5)) if send.unicast)
+    volley = [Send("carp0", 3, IPV4, (b"1",), 1)] * 2 + [to_peer] + [Send("carp0", 3, IPV4, (b"2",), 1)]
+    volley += [Send("carp1", 4, IPV4, (b"3",), 1), Send("gone", 4, IPV4, (b"4",), 1)]
+    sent, others = scene.sender.advertise(volley, known.get)
+    assert calls == [(PARENT, 3), ("other", 1)]
+    assert sorted(map(id, sent)) == sorted(map(id, volley[:-1]))
+    assert others == []
+
+
+def test_the_kernel_refuses_some() -> None:
+    """What it says of one is told of that one."""
+    scene = Scene(carp_interface())
+    volley = [Send("carp0", 1, IPV4, (bytes((number,)),), 1) for number in range(5)]
+    scene.send(volley[1])
+    scene.refused[scene.frames[0]] = errno.ENOBUFS
+    sent, others = scene.sender.advertise(volley, lambda _: scene.parameters)
+    assert sent == [volley[0], *volley[2:]]
+    assert others == [(volley[1], Sent("carp0", 1, IPV4, errno.ENOBUFS))]

@@ -8,6 +8,7 @@ import pytest
 from carp.daemon import execution as execution_module
 from carp.daemon.chronicle import Chronicle
 from carp.daemon.execution import Execution
+from carp.protocol.actions import Send
 from carp.protocol.events import Due, Event, Shutdown, Stalled
 from carp.protocol.packet import BOW_OUT
 from carp.protocol.parameters import InterfaceParameters
@@ -46,10 +47,10 @@ class House:
         self.now = Instant(self.now + (self.stops.pop(0) if self.stops else 1000))
         return self.now
 
-    def advertise(self, send: Any, _parameters: object) -> tuple[None, tuple[()]]:
+    def advertise(self, volley: list[Send], _parameters_of: object) -> tuple[list[Send], list[Any]]:
         """Note who says what."""
-        self.sent.append((send.interface, read(send).advbase == BOW_OUT))
-        return None, ()
+        self.sent += [(send.interface, read(send).advbase == BOW_OUT) for send in volley]
+        return volley, []
 
     def open_fence(self, name: str, _vhid: int, _families: object, _family: object, until: Instant, _before: Instant) -> None:
         """Note until when the fence is open."""
@@ -91,8 +92,9 @@ def test_stopped_before_the_advertisement(house: House) -> None:
     assert (house.sent, house.open_until, house.state()) == ([], {}, State.BACKUP)
 
 
-def test_stopped_between_the_families(house: House) -> None:
-    """So it is after the first of two: the other one is not sent."""
+def test_stopped_between_two_volleys(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is after the first of two: what has not been sent is not."""
+    monkeypatch.setattr(execution_module, "_MOST_AT_ONCE", 1)
     house.give(Due(Instant(0)), 1000, seconds(4))
     assert (house.sent, house.state()) == ([("carp0", False)], State.BACKUP)
 
@@ -111,6 +113,7 @@ def test_a_bow_out_leaves_all_the_same(house: House) -> None:
 
 def test_many_advertisements_are_no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes long because there is much of it is not taken for a sleep: everybody stays MASTER."""
+    monkeypatch.setattr(execution_module, "_MOST_AT_ONCE", 1)
     quick = [carp_interface(f"carp{vhid}", vhid, advbase=0, advskew=8, preempt=False) for vhid in range(1, 101)]
     house = House(monkeypatch, *quick)
     house.let_time_pass(milliseconds(40))
@@ -121,6 +124,7 @@ def test_many_advertisements_are_no_sleep(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_asking_everybody_is_no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     """With thousands of virtual hosts it takes longer than a sleep that counts: they are asked once for one sleep."""
+    monkeypatch.setattr(execution_module, "_MOST_AT_ONCE", 1)
     house = House(monkeypatch, *[carp_interface(f"carp{vhid}", vhid) for vhid in range(1, 11)])
     asked = []
     handle = house.bench.engine.handle
