@@ -52,8 +52,8 @@ def what_it_knows(engine):
             [
                 (
                     [schedule.get(vhost) for schedule in timers],
-                    [(name, value) for name, value in vars(vhost).items() if name not in NOT_COMPARED],
-                    vars(vhost.patience),
+                    [(one.name, getattr(vhost, one.name)) for one in fields(vhost) if one.name not in NOT_COMPARED],
+                    vhost.patience,
                 )
                 for vhost in interface.vhosts
             ],

@@ -1,7 +1,7 @@
 """Gives the engine events and carries out what it asks for, in order; it is told at once what came of it."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..config.load import Configuration
 from ..linux.clock import boottime
@@ -69,14 +69,18 @@ class Execution:
         """Are told of each change of state, in the middle of a round."""
 
     def handle(self, event: Event, now: Instant | None = None) -> None:
-        """Give the engine an event, do everything that it asks for, and what follows from that.
-
-        `now` is when the event is handled: that of a batch of events, else this moment.
-        """
+        """Give the engine an event, do everything that it asks for, and what follows from that; `now` None is this moment."""
         made_at = boottime() if now is None else now
         actions = self._engine.handle(event, made_at)
         if actions:
             self._carry_out(actions, made_at)
+
+    def handle_all(self, events: Iterable[Event], now: Instant) -> None:
+        """Handle a batch of events, one after the other; of most that are heard nothing follows."""
+        handle = self._engine.handle
+        for event in events:
+            if actions := handle(event, now):
+                self._carry_out(actions, now)
 
     def _carry_out(self, actions: list[Action], made_at: Instant) -> None:
         pending = deque(actions)

@@ -84,27 +84,26 @@ class Fencing:
         self, name: str, vhid: int, families: Sequence[Family], family: Family, until: Instant, now: Instant
     ) -> int | None:
         """An advertisement was sent; return for how many ns the fence had closed before, None if it had not."""
-        key = (name, vhid)
-        slot = self._slots.get(key)
+        slot = self._slots.get((name, vhid))
         if self._fence is None or slot is None:
             return None
         deadlines = self._fence.deadlines
-        former = deadlines.deadline(slot)
-        closed_ns = None
-        if 0 < former <= now:
-            # It opens again when every family has been sent; until then it counts as closed on purpose.
-            closed_ns = now - former
-            self.late_closings[name] += 1
-            deadlines.close_slot(slot)
-            self._holds.pop(key, None)
-        if len(families) > 1:
-            holds = self._holds.setdefault(key, {})
+        if len(families) == 1:
+            former = deadlines.extend(slot, until)
+        else:
+            former = deadlines.deadline(slot)
+            if 0 < former <= now:
+                # It opens again when every family has been sent; until then it counts as closed on purpose.
+                deadlines.close_slot(slot)
+                self._holds.pop((name, vhid), None)
+            holds = self._holds.setdefault((name, vhid), {})
             holds[family] = until
-            if not all(one in holds for one in families):
-                return closed_ns
-            until = min(holds[one] for one in families)
-        deadlines.extend(slot, until)
-        return closed_ns
+            if all(one in holds for one in families):
+                deadlines.extend(slot, min(holds[one] for one in families))
+        if not 0 < former <= now:
+            return None
+        self.late_closings[name] += 1
+        return now - former
 
     def close(self, name: str, vhid: int) -> None:
         """Let nothing pass any more on behalf of a virtual host."""

@@ -20,7 +20,7 @@ from .chronicle import Chronicle
 from .fencing import Fencing
 from .ownership import Ownership
 
-_SETTINGS_EVERY_S = 0.5
+_SETTINGS_EVERY_S = 1.0
 _LOOK_AFTER_S = 0.05
 """A tool that changes several things is left to finish first."""
 _LOG_LEVEL = 2

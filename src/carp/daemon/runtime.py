@@ -285,9 +285,7 @@ class Runtime:
     def _drain(self, socket: PacketSocket | RawSocket) -> Instant:
         """Read a batch of packets; return the moment up to which all were read."""
         packets, read_until = socket.read()
-        now = boottime()
-        for packet in packets:
-            self._execution.handle(packet, now)
+        self._execution.handle_all(packets, boottime())
         if isinstance(socket, PacketSocket):
             self._unseen.collect(socket)
         return read_until

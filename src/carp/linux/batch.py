@@ -17,8 +17,9 @@ PACKETS = 64
 """How many a batch holds at most."""
 DATA_BYTES = 512
 """What is kept of a packet."""
+CONTROL_BYTES = 192
+"""What is kept of its control messages."""
 
-_CONTROL_BYTES = 192
 _NAME_BYTES = 32
 _HEADER = struct.Struct("=QI4xQQQQi4xI4x")
 _VECTOR = struct.Struct("=QQ")
@@ -45,9 +46,9 @@ class Batch:
         vectors_at = headers_bytes
         names_at = vectors_at + PACKETS * _VECTOR.size
         controls_at = names_at + PACKETS * _NAME_BYTES
-        data_at = controls_at + PACKETS * _CONTROL_BYTES
+        data_at = controls_at + PACKETS * CONTROL_BYTES
         self.name_at = range(names_at, controls_at, _NAME_BYTES)
-        self.control_at = range(controls_at, data_at, _CONTROL_BYTES)
+        self.control_at = range(controls_at, data_at, CONTROL_BYTES)
         self.data_at = range(data_at, data_at + PACKETS * DATA_BYTES, DATA_BYTES)
         self.memory = mmap.mmap(-1, self.data_at.stop)
         """Slices of it are bytes."""
@@ -55,7 +56,7 @@ class Batch:
         for number, (name, control, data) in enumerate(zip(self.name_at, self.control_at, self.data_at, strict=True)):
             vector = vectors_at + number * _VECTOR.size
             _VECTOR.pack_into(self.memory, vector, self._address + data, DATA_BYTES)
-            places = (self._address + name, _NAME_BYTES, self._address + vector, 1, self._address + control, _CONTROL_BYTES)
+            places = (self._address + name, _NAME_BYTES, self._address + vector, 1, self._address + control, CONTROL_BYTES)
             _HEADER.pack_into(self.memory, number * _HEADER.size, *places, 0, 0)
         # The kernel writes into the headers how long everything is, and reads from them how long it may be.
         self._fresh_headers = self.memory[:headers_bytes]
@@ -89,6 +90,10 @@ class Batch:
     def control_lengths(self, count: int) -> list[int]:
         """Return how many bytes of control messages the first packets have."""
         return self._control_lengths[:count].tolist()
+
+    def all_controls(self, count: int) -> bytes:
+        """Return the control messages of the first packets, each in CONTROL_BYTES."""
+        return self.memory[self.control_at.start : self.control_at.start + count * CONTROL_BYTES]
 
     def controls(self, place: int, length: int) -> Iterator[tuple[int, int, bytes]]:
         """Walk the control messages of a packet, whose length is given: level, kind and data."""

@@ -8,7 +8,7 @@ a whole group shares. Advertisements to one host go another way (`raw_socket`).
 import errno
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..protocol.events import PacketArrived
 from ..protocol.packet import GROUP_MAC
@@ -32,7 +32,7 @@ _SO_TIMESTAMPNS = 35
 _TP_STATUS_VLAN_VALID = 1 << 4
 _AUXDATA = struct.Struct("=IIIHHHH")
 _TIMESPEC = struct.Struct("=qq")
-_USUAL_CONTROL = struct.Struct("=16sqq16sI16x")
+_USUAL_CONTROL = struct.Struct(f"=16xqq16xI{batch.CONTROL_BYTES - 52}x")
 """A stamp and then the auxiliary data, of which the first word is the status."""
 _STAMP_HEADER = struct.pack("=Qii", 16 + _TIMESPEC.size, socket.SOL_SOCKET, _SO_TIMESTAMPNS)
 _AUXDATA_HEADER = struct.pack("=Qii", 16 + _AUXDATA.size, _SOL_PACKET, _PACKET_AUXDATA)
@@ -92,18 +92,16 @@ class PacketSocket:
         count = read.receive(self._socket.fileno())
         memory, convert, parent = read.memory, self._stamps.convert, self.parent
         packets = []
-        lengths = zip(read.lengths(count), read.control_lengths(count), strict=True)
-        for place, (length, control_length) in enumerate(lengths):
-            if control_length == _USUAL_CONTROL_BYTES:
-                stamp, seconds, nanoseconds, auxdata, status = _USUAL_CONTROL.unpack_from(memory, read.control_at[place])
-            if control_length != _USUAL_CONTROL_BYTES or stamp != _STAMP_HEADER or auxdata != _AUXDATA_HEADER:
-                seconds, nanoseconds, status = _search(read, place, control_length)
+        control_lengths = read.control_lengths(count)
+        # The kernel writes them in one order, so one look is enough for all.
+        is_usual = _has_usual_controls(read) and control_lengths.count(_USUAL_CONTROL_BYTES) == count
+        controls = _USUAL_CONTROL.iter_unpack(read.all_controls(count)) if is_usual else _search(read, control_lengths)
+        for start, length, (seconds, nanoseconds, status) in zip(read.data_at, read.lengths(count), controls, strict=False):
             arrival = convert(seconds * NANOSECONDS_PER_SECOND + nanoseconds)
-            start = read.data_at[place]
             family = _FAMILY.get(memory[start + 12 : start + ETHERNET_HEADER_BYTES])
             if length >= ETHERNET_HEADER_BYTES and family is not None:
                 packet = memory[start + ETHERNET_HEADER_BYTES : start + length]
-                packets.append(PacketArrived(parent, family, packet, arrival, bool(status & _TP_STATUS_VLAN_VALID)))
+                packets.append(PacketArrived(parent, family, packet, arrival, status & _TP_STATUS_VLAN_VALID != 0))
         if count < batch.PACKETS:
             return packets, read_until
         self._stamps.stop_at(arrival)
@@ -168,15 +166,25 @@ class PacketSocket:
             self._hearing.close()
 
 
-def _search(read: batch.Batch, place: int, length: int) -> tuple[int, int, int]:
+def _has_usual_controls(read: batch.Batch) -> bool:
+    """Tell whether the first packet has a stamp and then the auxiliary data."""
+    stamp, auxdata = read.control_at[0], read.control_at[0] + len(_STAMP_HEADER) + _TIMESPEC.size
+    return (
+        read.memory[stamp : stamp + len(_STAMP_HEADER)] == _STAMP_HEADER
+        and read.memory[auxdata : auxdata + len(_AUXDATA_HEADER)] == _AUXDATA_HEADER
+    )
+
+
+def _search(read: batch.Batch, lengths: Iterable[int]) -> Iterator[tuple[int, int, int]]:
     """Look for the stamp and the status in control messages of another order; without a stamp a packet has just come."""
-    seconds, nanoseconds, status = 2**33, 0, 0
-    for level, kind, data in read.controls(place, length):
-        if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
-            seconds, nanoseconds = _TIMESPEC.unpack_from(data)
-        elif (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA):
-            status = _AUXDATA.unpack_from(data)[0]
-    return seconds, nanoseconds, status
+    for place, length in enumerate(lengths):
+        seconds, nanoseconds, status = 2**33, 0, 0
+        for level, kind, data in read.controls(place, length):
+            if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
+                seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+            elif (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA):
+                status = _AUXDATA.unpack_from(data)[0]
+        yield seconds, nanoseconds, status
 
 
 def ethernet_header(source_mac: bytes, family: Family) -> bytes:

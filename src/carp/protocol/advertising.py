@@ -64,16 +64,16 @@ def send_prepared(
     actions: list[Action],
 ) -> None:
     """Add the advertisements of each family, each with a counter of its own."""
-    name, vhid, dialect = parameters.name, vhost.vhid, parameters.dialect
+    name, vhid, dialect, rng = parameters.name, vhost.node.vhid, parameters.dialect, host.rng
     vhost.advertised_at = now
     for family, (templates, unicast) in prepared.items():
-        counter = next_counter(dialect, vhost, host.counter, host.rng)
+        counter = next_counter(dialect, vhost, host.counter, rng)
         vhost.sent_counters.append(counter)
         digest = vhost.authenticator.sign(counter, now)
         if unicast:
-            packets = tuple([template.fill(counter, digest, host.rng) for template in templates])
+            packets = tuple([template.fill(counter, digest, rng) for template in templates])
         else:
-            packets = (templates[0].fill(counter, digest, host.rng),)
+            packets = (templates[0].fill(counter, digest, rng),)
         actions.append(Send(name, vhid, family, packets, holds_ns, unicast))
 
 

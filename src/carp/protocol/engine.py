@@ -203,7 +203,6 @@ class Engine:
         if interface is None:
             return
         if event.error is None:
-            self._host.statistics.sent[event.family] += 1
             interface.sent_well(event.family, round_)
             for peer in event.unreached:
                 round_.actions.append(Notice(interface.name, event.vhid, Note.SEND_FAILED, f"to {ip_address(peer)}"))
@@ -217,11 +216,9 @@ class Engine:
         self._settle_demotions(round_)
 
     def _all_sent(self, event: AllSent, round_: Round) -> None:
-        total = self._host.statistics.sent
         for send in event.advertisements:
             interface = self._interfaces.get(send.interface)
             if interface is not None:
-                total[send.family] += 1
                 interface.sent_well(send.family, round_)
         self._settle_demotions(round_)
 

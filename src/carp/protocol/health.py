@@ -46,7 +46,7 @@ class Health:
     @property
     def doubts_sending(self) -> bool:
         """Whether a send failed since so many good ones that they would tell nothing new."""
-        return self._failing_since is not None or self._send_errors.any
+        return self._send_errors.errors > 0
 
     def follow(self, parameters: InterfaceParameters, host: HostParameters) -> None:
         """Let what is wrong demote the groups as they are now, by what it counts now."""

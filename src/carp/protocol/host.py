@@ -48,9 +48,11 @@ class Host:
     """Set by a shutdown; nothing starts again after it."""
 
 
-@dataclass(slots=True)
 class Round:
     """One call of the engine: its time, and the actions collected so far."""
 
-    now: Instant
-    actions: list[Action] = field(default_factory=list)
+    __slots__ = ("actions", "now")
+
+    def __init__(self, now: Instant) -> None:
+        self.now = now
+        self.actions: list[Action] = []

@@ -207,7 +207,7 @@ class CarpInterface:
         if not prepared or vhost.state is not _MASTER or not vhost.only_advertises or vhost.was_stalled(now - deadline, now):
             return False
         send_prepared(prepared, self.parameters, vhost, self._host, vhost.patience.holds_ns, now, round_.actions)
-        vhost.advertise_next(now)
+        vhost.arm_advertise(now)
         return True
 
     def _standing(self, vhost: VirtualHost, heard: Heard, now: Instant) -> Standing:
@@ -237,6 +237,7 @@ class CarpInterface:
     def sent_well(self, family: Family, round_: Round) -> None:
         """Count an advertisement that was sent."""
         self.statistics.sent[family] += 1
+        self._host.statistics.sent[family] += 1
         if self._health.doubts_sending:
             self.probe_result(False, round_)
 

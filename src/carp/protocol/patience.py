@@ -1,5 +1,7 @@
 """How long a peer waits before it takes over: the time for which a successful advertisement keeps the fence open."""
 
+from dataclasses import dataclass
+
 from .interval import master_down_ns
 from .packet import Advertisement
 from .parameters import InterfaceParameters
@@ -9,6 +11,7 @@ _LEAST_MARGIN_NS = NANOSECONDS_PER_MILLISECOND
 _MARGIN_DIVISOR = 64
 
 
+@dataclass(slots=True)
 class PeerPatience:
     """How long the most impatient peer of a virtual host waits for a silent MASTER.
 
@@ -16,12 +19,11 @@ class PeerPatience:
     nothing is known of a peer until it is heard, and it is taken for as patient as this host.
     """
 
-    def __init__(self) -> None:
-        self._fastest_heard_ns: int = NEVER
-        self._usual_ns = 0
-        self._configured_ns: int | None = None
-        self.holds_ns = 0
-        """How long after an advertisement no peer takes over, less a margin for drifting clocks and frames on their way."""
+    _fastest_heard_ns: int = NEVER
+    _usual_ns: int = 0
+    _configured_ns: int | None = None
+    holds_ns: int = 0
+    """How long after an advertisement no peer takes over, less a margin for drifting clocks and frames on their way."""
 
     def change(self, parameters: InterfaceParameters, advskew: int) -> None:
         """Follow the parameters of a virtual host of this advskew."""

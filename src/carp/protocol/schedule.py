@@ -30,7 +30,10 @@ class Schedule(Generic[K]):
         former = self._deadlines.get(key)
         self._deadlines[key] = at
         if former is None or at < former:
-            self._enter(key, at)
+            if (keys := self._keys.get(at)) is not None:
+                keys.append(key)
+            else:
+                self._begin(key, at)
 
     def clear(self, key: K) -> None:
         """Let the key not be due any more."""
@@ -72,12 +75,12 @@ class Schedule(Generic[K]):
     def _reenter(self, key: K, at: Instant, deadline: Instant | None) -> None:
         """Put a key where its deadline is now; if that was moved forward it is there already."""
         if deadline is not None and deadline > at:
-            self._enter(key, deadline)
+            if (keys := self._keys.get(deadline)) is not None:
+                keys.append(key)
+            else:
+                self._begin(key, deadline)
 
-    def _enter(self, key: K, at: Instant) -> None:
-        keys = self._keys.get(at)
-        if keys is None:
-            self._keys[at] = [key]
-            heapq.heappush(self._heap, at)
-        else:
-            keys.append(key)
+    def _begin(self, key: K, at: Instant) -> None:
+        """Put the first key at an instant."""
+        self._keys[at] = [key]
+        heapq.heappush(self._heap, at)

@@ -59,31 +59,27 @@ def effective_skew(parameters: InterfaceParameters, advskew: int, demote: int) -
 class SendErrors:
     """Counts failed and good sends of one carp interface (PROTOCOL.md 3.8)."""
 
-    __slots__ = ("_errors", "_limit", "_successes")
+    __slots__ = ("_limit", "_successes", "errors")
 
     def __init__(self, nodes: int) -> None:
         self._limit = SEND_ERROR_LIMIT_PER_NODE * nodes
-        self._errors = 0
+        self.errors = 0
+        """Failures, up to the limit, that a success would undo."""
         self._successes = 0
-
-    @property
-    def any(self) -> bool:
-        """Whether there is a failure that a success would undo."""
-        return self._errors > 0
 
     def failed(self) -> bool:
         """Count a failure; tell whether the interface is to be demoted for it."""
         self._successes = 0
-        self._errors = min(self._errors + 1, self._limit)
-        return self._errors == self._limit
+        self.errors = min(self.errors + 1, self._limit)
+        return self.errors == self._limit
 
     def succeeded(self) -> bool:
         """Count a success; tell whether it ends the demotion."""
-        if self._errors < self._limit:
-            self._errors = 0
+        if self.errors < self._limit:
+            self.errors = 0
             return False
         self._successes += 1
         if self._successes < self._limit:
             return False
-        self._errors = self._successes = 0
+        self.errors = self._successes = 0
         return True

@@ -82,54 +82,57 @@ class Timers:
     probe: Schedule["VirtualHost"] = field(default_factory=Schedule)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class VirtualHost:
     """One vhid on one carp interface."""
 
-    def __init__(
-        self, node: Node, authenticator: Authenticator, timers: Timers, cadence: Cadence, rng: random.Random, now: Instant
-    ) -> None:
-        self.node = node
-        self.authenticator = authenticator
-        self.state = State.INIT
-        self.since = now
-        self.reason: Reason | None = None
-        self.detail = ""
-        self.transitions = 0
-        self.known_masters: dict[Family, KnownMaster] = {}
-        self.familiar: dict[bytes, KnownMaster] = {}
-        """The advertisements of which nothing follows but NOTHING_NEW, by all that an election looks at."""
-        self.prepared: dict[Family, Prepared] = {}
-        """The advertisements of each family, ready but for what changes from one to the next."""
-        self.rivalry: Rivalry | None = None
-        self.timing = Timing(0, 0)
-        self.patience = PeerPatience()
-        self.families: tuple[Family, ...] = ()
-        self.one_master_down_timer = True
-        self.announces_every_ns = 0
-        """How often a MASTER announces, 0 where its advertisements come from the virtual MAC."""
-        self.last_heard: dict[Family, Instant] = {}
-        """When each family's master-down timer was restarted last."""
-        self.silent_families: set[Family] = set()
-        self.sent_counters: deque[bytes] = deque(maxlen=_REMEMBERED_COUNTERS)
-        self.follow_counter: int | None = None
-        """The last counter that was received, for the dialects that go on from there."""
-        self.stage = Stage.NONE
-        self.stage_serial = 0
-        """That of the newest pre-master stage: what an older one says counts no more."""
-        self.take_failed_at: Instant | None = None
-        self.preemptable_since: Instant | None = None
-        """Since when every advertisement came from a MASTER that this host would preempt."""
-        self.undecided: tuple[Instant, Instant] | None = None
-        """The first and the last of a run of equal advertisements of the family that does not decide ties, alone."""
-        self.advertised_at = now
-        """When the last advertisement was made, sent or not."""
-        self.reasserted_at: Instant | None = None
-        self._timers = timers
-        self._cadence = cadence
-        self._rng = rng
-        self._advertise_due: Instant | None = None
-        self._announce_in = 0
-        self._jitter_ns = 0
+    node: Node
+    authenticator: Authenticator
+    _timers: Timers
+    _cadence: Cadence
+    _rng: random.Random
+    since: Instant
+    """When it came to its state; at first, when it was made."""
+    state: State = State.INIT
+    reason: Reason | None = None
+    detail: str = ""
+    transitions: int = 0
+    known_masters: dict[Family, KnownMaster] = field(default_factory=dict)
+    familiar: dict[bytes, KnownMaster] = field(default_factory=dict)
+    """The advertisements of which nothing follows but NOTHING_NEW, by all that an election looks at."""
+    prepared: dict[Family, Prepared] = field(default_factory=dict)
+    """The advertisements of each family, ready but for what changes from one to the next."""
+    rivalry: Rivalry | None = None
+    timing: Timing = field(default_factory=lambda: Timing(0, 0))
+    patience: PeerPatience = field(default_factory=PeerPatience)
+    families: tuple[Family, ...] = ()
+    one_master_down_timer: bool = True
+    announces_every_ns: int = 0
+    """How often a MASTER announces, 0 where its advertisements come from the virtual MAC."""
+    last_heard: dict[Family, Instant] = field(default_factory=dict)
+    """When each family's master-down timer was restarted last."""
+    silent_families: set[Family] = field(default_factory=set)
+    sent_counters: deque[bytes] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_COUNTERS))
+    follow_counter: int | None = None
+    """The last counter that was received, for the dialects that go on from there."""
+    stage: Stage = Stage.NONE
+    stage_serial: int = 0
+    """That of the newest pre-master stage: what an older one says counts no more."""
+    take_failed_at: Instant | None = None
+    preemptable_since: Instant | None = None
+    """Since when every advertisement came from a MASTER that this host would preempt."""
+    undecided: tuple[Instant, Instant] | None = None
+    """The first and the last of a run of equal advertisements of the family that does not decide ties, alone."""
+    reasserted_at: Instant | None = None
+    _advertise_due: Instant | None = None
+    _announce_in: int = 0
+    _jitter_ns: int = 0
+    advertised_at: Instant = field(init=False)
+    """When the last advertisement was made, sent or not."""
+
+    def __post_init__(self) -> None:
+        """Begin as if an advertisement had just been made."""
+        self.advertised_at = self.since
 
     @property
     def vhid(self) -> int:
@@ -174,7 +177,12 @@ class VirtualHost:
         There is no stage to forget: whatever begins or ends one makes this host forget what is familiar.
         """
         self.preemptable_since = None
-        self._heard_master(arrival, family)
+        if self._jitter_ns or len(self.last_heard) != 1:
+            self._heard_master(arrival, family)
+        elif arrival > self.last_heard.get(family, arrival):
+            # Of one family and without jitter that is all that there is to it.
+            self.last_heard[family] = arrival
+            self._timers.master_down.set(self, Instant(arrival + self.timing.master_down_ns))
 
     def second_announcement_due(self) -> bool:
         """Count one advertisement; tell whether the addresses are announced again with it."""
@@ -192,11 +200,7 @@ class VirtualHost:
     def restart_advertising(self, now: Instant) -> None:
         """Let the next advertisement follow one made now."""
         self._advertise_due = None
-        self._arm_advertise(now, None)
-
-    def advertise_next(self, now: Instant) -> None:
-        """Let the next advertisement follow one whose time has come."""
-        self._arm_advertise(now, None)
+        self.arm_advertise(now)
 
     def advertise_sooner(self, at: Instant) -> None:
         """Let the next advertisement go out at `at`, if it were later, and the addresses be announced with it."""
@@ -237,14 +241,15 @@ class VirtualHost:
         """Leave the schedules for good."""
         self._disarm(Instant(0), None)
 
-    def _arm_advertise(self, now: Instant, _family: Family | None) -> None:
+    def arm_advertise(self, now: Instant, _family: Family | None = None) -> None:
+        """Let the next advertisement follow one whose time has come."""
         # From the deadline, not from now: a late round must not let the interval drift.
-        due = self._advertise_due if self._advertise_due is not None else now
-        following = due + self.timing.advertisement_ns
+        interval_ns, due = self.timing.advertisement_ns, self._advertise_due
+        following = (now if due is None else due) + interval_ns
         if following <= now:
-            following = now + self.timing.advertisement_ns
-        self._advertise_due = self._cadence.place(self.vhid, Instant(following), self.timing.advertisement_ns)
-        self._timers.advertise.set(self, self._advertise_due)
+            following = now + interval_ns
+        self._advertise_due = due = self._cadence.place(self.node.vhid, Instant(following), interval_ns)
+        self._timers.advertise.set(self, due)
 
     def _arm_announce(self, now: Instant, _family: Family | None) -> None:
         if self.announces_every_ns:
@@ -303,7 +308,7 @@ class VirtualHost:
 
 
 TIMER_EFFECTS: dict[Effect, Callable[[VirtualHost, Instant, Family | None], None]] = {
-    Effect.ARM_ADVERTISE: VirtualHost._arm_advertise,
+    Effect.ARM_ADVERTISE: VirtualHost.arm_advertise,
     Effect.ARM_ANNOUNCE: VirtualHost._arm_announce,
     Effect.ARM_MASTER_DOWN: VirtualHost._arm_master_down,
     Effect.ARM_MASTER_DOWN_WITH_JITTER: VirtualHost._arm_master_down_with_jitter,

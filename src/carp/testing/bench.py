@@ -6,6 +6,7 @@ The bench keeps the promise that an engine's surroundings give: it wakes the eng
 
 import random
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any, TypeVar
 
 from carp.protocol.actions import Action, Prepare, Probe, Send, Take
@@ -186,4 +187,4 @@ class Bench:
 def _what_it_knows(vhost: VirtualHost) -> list[tuple[str, str]]:
     """Write down everything a virtual host remembers, but what it shares with others."""
     shared = {"authenticator", "_timers", "_rng"}
-    return [(name, repr(value)) for name, value in vars(vhost).items() if name not in shared]
+    return [(one.name, repr(getattr(vhost, one.name))) for one in fields(vhost) if one.name not in shared]

@@ -124,9 +124,10 @@ class FakeDeadlines:
         self.until: Counter[int] = Counter()
         self.lost: Counter[int] = Counter()
 
-    def extend(self, slot: int, until_ns: Instant) -> None:
-        """Keep a slot open until then."""
-        self.until[slot] = until_ns
+    def extend(self, slot: int, until_ns: Instant) -> int:
+        """Keep a slot open until then; return until when it was."""
+        former, self.until[slot] = self.until[slot], until_ns
+        return former
 
     def close_slot(self, slot: int) -> None:
         """Close a slot."""

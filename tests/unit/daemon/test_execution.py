@@ -383,6 +383,13 @@ def test_a_batch_of_events_has_one_moment(house: House) -> None:
     assert [one[0] for one in house.done if one[0] in ("advertise", "transition")] == ["transition"]
 
 
+def test_each_of_a_batch_is_carried_out_before_the_next(house: House) -> None:
+    """A takeover does not wait for all that was read with what brought it."""
+    house.done.clear()
+    house.execution.handle_all([Ask((SEND,)), Ask(()), Ask((NOTICE,))], house.now)
+    assert [one[0] for one in house.done] == ["advertise", "open", "release", "notice", "errand", "release"]
+
+
 @pytest.mark.usefixtures("one_by_one")
 def test_who_steps_back_for_a_pause_advertises_no_more(house: House) -> None:
     """A peer may have taken over meanwhile: what was to be sent is not, the fence is closed, the addresses are released."""

@@ -114,7 +114,9 @@ class Rounds:
             _feed_at=None,
             _raw={Family.IPV4: sockets[2]},
             _timer=SimpleNamespace(set=lambda at: self.done.append(("timer", at))),
-            _execution=SimpleNamespace(handle=lambda event, now=None: self.done.append(event)),
+            _execution=SimpleNamespace(
+                handle=lambda event, now=None: self.done.append(event), handle_all=lambda events, now: self.done.extend(events)
+            ),
             engine=SimpleNamespace(next_deadline=lambda: self.deadline, next_master_down=lambda: master_down),
             hardware=SimpleNamespace(ports={"a": SimpleNamespace(socket=self.eth0), "b": SimpleNamespace(socket=sockets[1])}),
         )

@@ -37,9 +37,11 @@ class Deadlines:
         self._deadlines = memoryview(deadlines).cast("Q")
         self._dropped = memoryview(dropped).cast("Q")
 
-    def extend(self, slot: int, until_ns: Instant) -> None:
-        """Keep a slot open until then; an earlier instant than before shortens."""
+    def extend(self, slot: int, until_ns: Instant) -> int:
+        """Keep a slot open until then, which may shorten; return until when it was, 0 if it was closed."""
+        former: int = self._deadlines[slot]
         self._deadlines[slot] = until_ns
+        return former
 
     def close_slot(self, slot: int) -> None:
         """Close a slot: the next packet drops."""
