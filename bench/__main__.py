@@ -148,7 +148,9 @@ def main() -> int:
         "--stable", type=float, metavar="S", help="how long stability is watched (default 60; the target says 600)"
     )
     parser.add_argument("--only", action="append", choices=MEASURES, help="only this measure; repeatable")
-    parser.add_argument("--results", type=Path, default=report.RESULTS, metavar="DIR", help="where JSON and pictures go")
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help="where JSON and pictures go (default bench/results, quick ones its quick/)"
+    )
     parser.add_argument(
         "--page", type=Path, help="where the page goes (default docs/benchmarks.md; not written by a quick run)"
     )
@@ -172,7 +174,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    directory = arguments.results.resolve()
+    directory = (arguments.results or report.RESULTS / ("quick" if extent.quick else "")).resolve()
     results.write(directory / report.FILE)
     page = arguments.page or (directory / "benchmarks.md" if extent.quick else report.PAGE)
     report.write(results, directory, page)

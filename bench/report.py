@@ -36,7 +36,10 @@ Instants of frames are the kernel's, at the switch port. *late* is what a takeov
 the last advertisement of a, three intervals and a skew. *both* is for how long, within 1.5 s after the takeover, both hosts
 answered ARP. Priorities and advskews are the highest of each program, so that each waits as little as its protocol allows.
 CARP counts in 1/256 s: at 10 ms a's interval is 3.9 ms and b waits for 23 ms, or, "patient", 7.8 ms and 35 ms; VRRP waits for
-30 ms. A figure is the median, with the least and the most in brackets; x is its ratio to carpd's.
+30 ms. *gap* is the longest time without an answer. After kill -9 that is where carpd looks worse: its fence closes just before
+a peer takes over, so for that long nobody answers, while the addresses of a killed keepalived or ucarp go on answering beside
+the new MASTER's, until an administrator comes. A figure is the median, with the least and the most in brackets; x is its ratio
+to carpd's. Where a target is missed, [Where the time goes](performance.md) shows why.
 """
 FLOOD_NOTE = (
     "The flood comes from the victim's own switch port; CPU is the victim's, in percent of one processor. VRRP has no digest "

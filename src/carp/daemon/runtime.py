@@ -74,6 +74,7 @@ class Runtime:
         self.configuration: Configuration | None = None
         self._host = HostParameters()
         """That of `configuration` as it is on this host."""
+        self._parents: Iterable[str] = ()
         self._timer = Timer()
         self._monitor = Monitor()
         self.state_sync = StateSync(self.engine, self.handle, self._is_up)
@@ -208,7 +209,8 @@ class Runtime:
         self._sender.forget_ways()
         self._sender.prepare(host.interfaces)
         self.ownership.prepare(host.interfaces)
-        for name in _parents_of(configuration):
+        self._parents = dict.fromkeys(one.carpdev for one in configuration.host.interfaces if one.carpdev)
+        for name in self._parents:
             self.handle(self.hardware.describe_parent(name))
         self.errands.expect(configuration)
         self.hardware.admit(host)
@@ -325,10 +327,11 @@ class Runtime:
         """Tell the engine about parents among the touched links, None for all; make anew what came back."""
         if self.configuration is None:
             return
-        self._sender.forget_ways()
         unsettled = self.hardware.placeholders_lost()
-        for name in _parents_of(self.configuration):
+        for name in self._parents:
             port, link = self.hardware.ports.get(name), self._table.by_name(name)
+            if touched is None or any(one is not None and one.index in touched for one in (port, link)):
+                self._sender.forget_ways()
             if port is not None and (link is None or link.index != port.index):
                 self.hardware.lose_parent(name)
                 self.handle(self.hardware.describe_parent(name))
@@ -382,10 +385,6 @@ class Runtime:
             for problem in problems:
                 self.chronicle.say(1, problem)
         self._reported = problems
-
-
-def _parents_of(configuration: Configuration) -> Iterable[str]:
-    return dict.fromkeys(parameters.carpdev for parameters in configuration.host.interfaces if parameters.carpdev)
 
 
 def _same_link(one: InterfaceParameters, other: InterfaceParameters) -> bool:

@@ -149,3 +149,32 @@ def test_filters_that_were_put_on_before_the_start_are_not_looked_at() -> None:
         assert (house.remade, house.guarded) == (["carp1"], [])
 
     play(scenario)
+
+
+def test_hundreds_of_links_are_looked_at_a_few_at_a_time() -> None:
+    """A takeover touches all of them, and advertisements are due meanwhile; in the end each was looked at, once."""
+
+    async def scenario(house: House) -> None:
+        house.links.update({f"many{index}": CarpLink(f"many{index}", index, ETH0, bytes(6)) for index in range(100, 400)})
+        house.present.update(range(100, 400))
+        house.present.discard(399)
+        house.reconciler.touched(range(100, 400), [])
+        await house.until(lambda: house.looked_at)
+        assert len(house.looked_at) <= 32
+        await house.until(lambda: house.remade)
+        assert (sorted(house.looked_at), house.remade) == (list(range(100, 399)), ["many399"])
+
+    housed(scenario)
+
+
+def test_filters_of_a_link_that_is_gone_are_not_looked_at() -> None:
+    """Also while its turn to be made again has not come."""
+
+    async def scenario(house: House) -> None:
+        house.links.update({f"many{index}": CarpLink(f"many{index}", index, ETH0, bytes(6)) for index in range(100, 200)})
+        house.present.update(range(100, 199))
+        house.reconciler.touched(range(100, 200), range(100, 200))
+        await house.until(lambda: house.guarded and house.remade)
+        assert house.guarded == list(range(100, 199))
+
+    housed(scenario)
