@@ -4,7 +4,7 @@
 PYTHON = .venv/bin/python
 WORKERS ?= 2
 # They mostly wait, but they keep real-time deadlines: more would make them late.
-LAB_WORKERS ?= 4
+LAB_WORKERS ?= 5
 LAB_ARGS ?=
 # One picture of the guides: firewall, standby, active-active, arp, physical, group.
 SCENE ?=

@@ -77,7 +77,7 @@ def make_runtime(virtual_hosts: int, nodes: int) -> Any:
         fencing=SimpleNamespace(describe=lambda _name, _now: fence),
         lateness=lateness,
         started_at=boottime(),
-        live_addresses=lambda _: ["10.0.0.1/24", "2001:db8::1/64"],
+        ownership=SimpleNamespace(live_addresses=lambda _: ["10.0.0.1/24", "2001:db8::1/64"]),
         configuration=SimpleNamespace(drafts=(), document={}),
     )
 

@@ -145,7 +145,7 @@ def documents(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         fencing=fencing,
         lateness=lateness,
         started_at=bench.now,
-        live_addresses=lambda _: [str(VIP4)],
+        ownership=SimpleNamespace(live_addresses=lambda _: [str(VIP4)]),
         configuration=SimpleNamespace(drafts=(), document={}),
         hardware=SimpleNamespace(balancers=Balancers(fencing)),
         errands=SimpleNamespace(describe=lambda: [track]),

@@ -82,44 +82,59 @@ class Execution:
             if actions := handle(event, now):
                 self._carry_out(actions, now)
 
+    def handle_together(self, events: Iterable[Event], now: Instant) -> None:
+        """Handle a batch of events before anything is done, so that what all of them bring can be sent together."""
+        if actions := [action for event in events for action in self._engine.handle(event, now)]:
+            self._carry_out(actions, now)
+
     def _carry_out(self, actions: list[Action], made_at: Instant) -> None:
         pending = deque(actions)
+        volley: list[Send] = []
         released: dict[str, None] = {}
         ran_at = made_at
-        while pending:
+        while pending or volley:
+            if volley and (len(volley) == _MOST_AT_ONCE or not pending or _must_follow(pending[0], volley)):
+                now = boottime()
+                # Before its peers' patience is over, a virtual host cannot have been replaced.
+                if now - ran_at < _PAUSE_NS or now - made_at < min(one.holds_ns for one in volley):
+                    pending.extend(self._send(volley, now))
+                else:
+                    pending = deque(self._reconsider([*volley, *pending], now - made_at, now))
+                    now = boottime()  # asking thousands of virtual hosts is no pause
+                volley, ran_at = [], now
+                continue
             action = pending.popleft()
             match action:
                 case Send():
-                    volley = _volley(action, pending)
-                    now = boottime()
-                    # Before its peers' patience is over, a virtual host cannot have been replaced.
-                    if now - ran_at < _PAUSE_NS or now - made_at < min(one.holds_ns for one in volley):
-                        pending.extend(self._send(volley, now))
-                    else:
-                        pending = deque(self._reconsider([*volley, *pending], now - made_at, now))
-                        now = boottime()  # asking thousands of virtual hosts is no pause
-                    ran_at = now
-                case Drop() | Transition() | Notice():
-                    self._tell(action, made_at)
-                case Probe():
-                    pending.extend(self._probe(action))
+                    volley.append(action)
                 case Take():
                     # An interface that is made anew releases first.
                     released.pop(action.interface, None)
                     self._ownership.take(action.interface, action.addresses)
                 case Release():
                     released[action.interface] = None
-                case CloseFence():
-                    self._fencing.close(action.interface, action.vhid)
-                case Announce():
-                    self._announce(action)
-                case Prepare():
-                    self._state_sync.prepare(action)
-                    self._errands.prepare(action)
-                case SetMask():
-                    self._balancers.set_mask(action.interface, action.mask)
+                case _:
+                    pending.extend(self._do(action, made_at))
         # Everybody bows out before the first one is torn down.
         self._ownership.release(list(released))
+
+    def _do(self, action: Action, made_at: Instant) -> list[Action]:
+        """Carry out what waits for nothing and keeps nothing waiting; return what follows from it."""
+        match action:
+            case Drop() | Transition() | Notice():
+                self._tell(action, made_at)
+            case Probe():
+                return self._probe(action)
+            case CloseFence():
+                self._fencing.close(action.interface, action.vhid)
+            case Announce():
+                self._announce(action)
+            case Prepare():
+                self._state_sync.prepare(action)
+                self._errands.prepare(action)
+            case SetMask():
+                self._balancers.set_mask(action.interface, action.mask)
+        return []
 
     def _reconsider(self, actions: list[Action], gap_ns: int, now: Instant) -> list[Action]:
         """This host did not run for a while: leave out the advertisements of those who step back for it."""
@@ -187,10 +202,14 @@ class Execution:
         return next((parameters for parameters in known if parameters.name == name), None)
 
 
-def _volley(first: Send, pending: deque[Action]) -> list[Send]:
-    """Take the advertisements that come next out of what is pending, as many as are sent together."""
-    volley = [first]
-    while pending and len(volley) < _MOST_AT_ONCE and isinstance(following := pending[0], Send):
-        volley.append(following)
-        pending.popleft()
-    return volley
+def _must_follow(action: Action, volley: list[Send]) -> bool:
+    """Tell whether advertisements have to leave before an action is carried out.
+
+    Those of other virtual hosts may be told of, and their addresses be on their way, before these leave.
+    """
+    match action:
+        case Send() | Take() | Release() | Transition() | Notice() | Drop():
+            return False
+        case Announce():
+            return volley[-1].interface == action.interface
+    return True

@@ -44,6 +44,17 @@ class Ownership:
         """Return the addresses that are to be live."""
         return self._wanted.get(name, ())
 
+    def live_addresses(self, name: str) -> list[str]:
+        """List the addresses of a carp interface that are set on this host now."""
+        link = self.links.get(name)
+        if link is None:
+            return []
+        live = link.live.copy()
+        if link.is_parent:
+            own = self._table.own_addresses(link.index)
+            live.update(address for address in self.wanted(name) if address.ip in own)
+        return sorted(map(str, live))
+
     def is_settled(self, name: str) -> bool:
         """Tell whether nothing is on its way for this interface: what the kernel shows is what was asked for."""
         return not self._pending[name]

@@ -60,7 +60,7 @@ class Runtime:
         """The engine's next deadline, as it was when the timer was set."""
         self._unseen = Unseen(chronicle)
         self.engine = Engine(journal.reserve_counter(), random.Random())  # noqa: S311
-        self.worker = Worker()
+        self.worker = Worker(self._handle_reports)
         self._table = LinkTable()
         self.ownership = Ownership(self.worker, self._table, self._on_ownership, fencing.is_fenced)
         keeper = sysctl.Keeper()
@@ -90,6 +90,8 @@ class Runtime:
             self.state_sync,
             lambda: self.configuration,
         )
+        self._reports: list[Event] = []
+        """What came of takes, not handled yet."""
         self._changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._reported: list[str] = []
@@ -168,9 +170,20 @@ class Runtime:
         self._set_timer()
 
     def _on_ownership(self, event: Event) -> None:
-        self.handle(event)
-        if isinstance(event, Taken):
-            self.errands.addresses_live(event.interface)
+        self._reports.append(event)
+        if not self.worker.is_telling:
+            self._handle_reports()
+
+    def _handle_reports(self) -> None:
+        """Handle what came of the takes that the worker told of in one go: what follows from all of them leaves together."""
+        reports, self._reports = self._reports, []
+        if not reports:
+            return
+        self._execution.handle_together(reports, boottime())
+        self._set_timer()
+        for report in reports:
+            if isinstance(report, Taken):
+                self.errands.addresses_live(report.interface)
 
     def _on_errand(self, event: Event) -> None:
         if isinstance(event, Prepared):
@@ -181,17 +194,6 @@ class Runtime:
     def _is_up(self, name: str) -> bool:
         link = self._table.by_name(name)
         return link is not None and link.up and link.running
-
-    def live_addresses(self, name: str) -> list[str]:
-        """List the addresses of a carp interface that are set on this host now."""
-        link = self.ownership.links.get(name)
-        if link is None:
-            return []
-        live = link.live.copy()
-        if link.is_parent:
-            own = self._table.own_addresses(link.index)
-            live.update(address for address in self.ownership.wanted(name) if address.ip in own)
-        return sorted(map(str, live))
 
     def _resolved(self, host: HostParameters) -> HostParameters:
         """Take a MAC that is spelled out and the parent's own for what it is: no link of its own can have it."""

@@ -195,7 +195,7 @@ def _changing(runtime: Runtime, interface: CarpInterface) -> Document:
         "claim": None
         if claim is None
         else {"address": str(claim.address), "mac": mac_text(claim.mac), "heard_s_ago": _seconds(now - claim.at)},
-        "live": runtime.live_addresses(parameters.name),
+        "live": runtime.ownership.live_addresses(parameters.name),
         "statistics": _statistics(interface.statistics),
     }
 

@@ -22,7 +22,7 @@ Done = Callable[[object], None]
 _WRITES_AT_ONCE = 32
 """So that the first ones can be told while the next ones are written."""
 
-_TOLD_AT_ONCE = 8
+_TOLD_AT_ONCE = 16
 
 
 class Urgency(IntEnum):
@@ -44,9 +44,16 @@ class _Waiting(NamedTuple):
 
 
 class Worker:
-    """The thread. Jobs of equal urgency run in the order of submission."""
+    """The thread. Jobs of equal urgency run in the order of submission.
 
-    def __init__(self) -> None:
+    Args:
+        after_telling: called when some results have been told, for what can be done about all of them together.
+    """
+
+    def __init__(self, after_telling: Callable[[], None] = lambda: None) -> None:
+        self._after_telling = after_telling
+        self.is_telling = False
+        """Whether results are being told; `after_telling` is still to come then."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: tuple[deque[_Waiting], ...] = tuple(deque() for _ in Urgency)
         """By urgency; this side appends, the thread takes away."""
@@ -137,15 +144,23 @@ class Worker:
         """Tell what came of jobs, a few in each round of the loop: what follows from each takes its time."""
         assert self._loop is not None
         try:
-            for _ in range(min(len(self._told), _TOLD_AT_ONCE)):
-                done, result = self._told.popleft()
-                done(result)
+            self._tell_some()
         finally:
             # In this order: what the thread adds in between is seen by one side or the other.
             self._telling = False
             if self._told:
                 self._telling = True
                 self._loop.call_soon(self._hand_over)
+
+    def _tell_some(self) -> None:
+        self.is_telling = True
+        try:
+            for _ in range(min(len(self._told), _TOLD_AT_ONCE)):
+                done, result = self._told.popleft()
+                done(result)
+        finally:
+            self.is_telling = False
+            self._after_telling()
 
 
 def _result(job: Job, netlink: Netlink) -> object:

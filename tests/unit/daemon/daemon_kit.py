@@ -268,6 +268,7 @@ class FakeRuntime:
         self.state_sync = StateSync(self.engine, self.handle, lambda _: True)
         self.started_at = boottime()
         self.configuration: Configuration | None = None
+        self.ownership = SimpleNamespace(live_addresses=lambda _name: [])  # without a kernel
         self.adopted: list[Configuration] = []
         self.failures: list[str] = []
         self.gate = asyncio.Event()
@@ -298,10 +299,6 @@ class FakeRuntime:
     def statistics(self) -> Statistics:
         """Return the counters of the whole host."""
         return self.engine.statistics
-
-    def live_addresses(self, _: str) -> list[str]:
-        """List the addresses that are set: none without a kernel."""
-        return []
 
 
 def configured(document: dict[str, Any], path: Path | None = None) -> Configuration:

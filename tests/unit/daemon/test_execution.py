@@ -252,7 +252,7 @@ def test_without_a_parent_nothing_came_of_it(house: House) -> None:
 def test_what_follows_comes_after_what_was_asked(house: House) -> None:
     """The engine's answer to a failure does not overtake the rest of the round."""
     house.sent = (errno.ENETDOWN, ())
-    assert house.words(SEND, Take("carp0", (VIP4,)))[:3] == ["advertise", "take", "notice"]
+    assert house.words(SEND, SetMask("carp0", 1))[:3] == ["advertise", "mask", "notice"]
 
 
 @pytest.mark.parametrize(("error", "failures"), [(None, 0), (errno.ENETDOWN, 3)])
@@ -416,11 +416,11 @@ def test_what_comes_in_a_row_is_sent_together(house: House) -> None:
     """As much as a peer reads together; what comes between ends a row, and the fence opens for each."""
     house.become_master("carp0")
     house.volleys.clear()
-    done = house.carry_out(*[SEND] * 150, NOTICE, SEND, SEND)
+    done = house.carry_out(*[SEND] * 150, CloseFence("carp1", 2), SEND, SEND)
     assert house.volleys == [64, 64, 22, 2]
     words = [one[0] for one in done]
     assert (words.count("advertise"), words.count("open")) == (152, 152)
-    assert words.index("notice") == 300
+    assert words.index("close") == 300
     assert house.engine.statistics.sent[Family.IPV4] == 152 + 2
 
 
@@ -430,7 +430,7 @@ def test_a_volley_that_comes_too_late_is_not_sent(house: House) -> None:
     house.volleys.clear()
     house.sending_takes_ns = 10_000 * NANOSECONDS_PER_MILLISECOND
     other = replace(SEND, interface="carp1", vhid=2)
-    house.carry_out(SEND, other, NOTICE, other, SEND)
+    house.carry_out(SEND, other, CloseFence("carp1", 7), other, SEND)
     assert house.volleys == [2]
     assert [one.leader.state for one in house.engine.interfaces] == [State.BACKUP, State.BACKUP]
 
@@ -443,5 +443,26 @@ def test_the_shortest_patience_of_a_volley_counts(house: House) -> None:
     asked: list[Any] = []
     handle = house.engine.handle
     house.engine.handle = lambda event, now: asked.append(type(event)) or handle(event, now)  # type: ignore[method-assign,func-returns-value]
-    house.carry_out(SEND, NOTICE, SEND, other)
+    house.carry_out(SEND, CloseFence("carp1", 7), SEND, other)
     assert asked.count(Stalled) == 1
+
+
+def test_takeovers_of_many_are_told_together(house: House) -> None:
+    """Their first advertisements leave as one, before what has to come after them; so do those that follow the takes."""
+    other = replace(SEND, interface="carp1", vhid=2)
+    taking = (TRANSITION, SEND, Take("carp0", (VIP4,)), TRANSITION, other, Take("carp1", (VIP4,)))
+    words = house.words(*taking, SetMask("carp0", 1))
+    assert house.volleys == [2]
+    assert [word for word in words if word in ("take", "advertise", "mask")] == [
+        "take",
+        "take",
+        "advertise",
+        "advertise",
+        "mask",
+    ]
+    house.volleys.clear()
+    house.done.clear()
+    live = [Ask((Announce("carp0", (VIP4,)), SEND)), Ask((Announce("carp1", (VIP4,)), other, Announce("carp1", (VIP4,))))]
+    house.execution.handle_together(live, house.now)
+    words = [one[0] for one in house.done if one[0] in ("announce", "advertise")]
+    assert (house.volleys, words) == ([2], ["announce", "announce", "advertise", "advertise", "announce"])

@@ -287,3 +287,34 @@ def test_everything_is_done_before_the_end(kernel: FakeKernel) -> None:
         scene.worker.start(asyncio.get_running_loop())
 
     assert played(kernel, scenario) == ["down", (b"link 1", None)]
+
+
+def test_what_is_told_together_ends_with_a_word() -> None:
+    """Also where telling one of them fails: the others' news are not kept."""
+    scene: list[str] = []
+
+    async def played() -> None:
+        over = asyncio.Event()
+        worker = Worker(lambda: (scene.append("over"), over.set() if len(scene) > 4 else None)[0])
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+        worker.start(asyncio.get_running_loop())
+
+        def fail(_result: object) -> None:
+            scene.append("fails")
+            raise ValueError
+
+        def tell(_result: object) -> None:
+            assert worker.is_telling
+            scene.append("told")
+
+        for done in (tell, fail, tell):
+            worker.submit(Urgency.TAKE, lambda _netlink: None, done)
+        async with asyncio.timeout(5):
+            await over.wait()
+        assert not worker.is_telling
+        worker.stop()
+
+    asyncio.run(played())
+    assert [word for word in scene if word != "over"] == ["told", "fails", "told"]
+    assert scene[-1] == "over"
+    assert scene[scene.index("fails") + 1] == "over"
