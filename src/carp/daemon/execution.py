@@ -65,6 +65,8 @@ class Execution:
         self._errands = errands
         self._state_sync = state_sync
         self._running = running
+        self._volley: list[Send] = []
+        """Advertisements that wait for what else leaves with them, in the round that is carried out."""
         self.observers: set[Callable[[Transition], None]] = set()
         """Are told of each change of state, in the middle of a round."""
 
@@ -88,25 +90,33 @@ class Execution:
             self._carry_out(actions, now)
 
     def _carry_out(self, actions: list[Action], made_at: Instant) -> None:
-        pending = deque(actions)
-        volley: list[Send] = []
+        try:
+            self._in_order(deque(actions), made_at)
+        finally:
+            self._volley = []  # after an error, what waited would be wrong by the next round
+
+    def _in_order(self, pending: deque[Action], made_at: Instant) -> None:
         released: dict[str, None] = {}
         ran_at = made_at
-        while pending or volley:
-            if volley and (len(volley) == _MOST_AT_ONCE or not pending or _must_follow(pending[0], volley)):
+        if self._volley:
+            # Who is told of something in the middle of a round may cause this one: what was wanted before leaves before.
+            pending.extend(self._send(boottime()))
+        while pending or self._volley:
+            if self._volley and (len(self._volley) == _MOST_AT_ONCE or not pending or self._must_leave_before(pending[0])):
                 now = boottime()
                 # Before its peers' patience is over, a virtual host cannot have been replaced.
-                if now - ran_at < _PAUSE_NS or now - made_at < min(one.holds_ns for one in volley):
-                    pending.extend(self._send(volley, now))
+                if now - ran_at < _PAUSE_NS or now - made_at < min(one.holds_ns for one in self._volley):
+                    pending.extend(self._send(now))
                 else:
-                    pending = deque(self._reconsider([*volley, *pending], now - made_at, now))
+                    waiting, self._volley = self._volley, []
+                    pending = deque(self._reconsider([*waiting, *pending], now - made_at, now))
                     now = boottime()  # asking thousands of virtual hosts is no pause
-                volley, ran_at = [], now
+                ran_at = now
                 continue
             action = pending.popleft()
             match action:
                 case Send():
-                    volley.append(action)
+                    self._volley.append(action)
                 case Take():
                     # An interface that is made anew releases first.
                     released.pop(action.interface, None)
@@ -117,6 +127,18 @@ class Execution:
                     pending.extend(self._do(action, made_at))
         # Everybody bows out before the first one is torn down.
         self._ownership.release(list(released))
+
+    def _must_leave_before(self, action: Action) -> bool:
+        """Tell whether the advertisements that wait have to leave before an action is carried out.
+
+        Those of other virtual hosts may be told of, and their addresses be on their way, before these leave.
+        """
+        match action:
+            case Send() | Take() | Release() | Transition() | Notice() | Drop():
+                return False
+            case Announce():
+                return self._volley[-1].interface == action.interface
+        return True
 
     def _do(self, action: Action, made_at: Instant) -> list[Action]:
         """Carry out what waits for nothing and keeps nothing waiting; return what follows from it."""
@@ -143,8 +165,9 @@ class Execution:
         kept = [one for one in actions if not (isinstance(one, Send) and (one.interface, one.vhid) in stepped_back)]
         return kept + answer
 
-    def _send(self, volley: list[Send], before: Instant) -> list[Action]:
-        """Send advertisements; return what follows from how that went."""
+    def _send(self, before: Instant) -> list[Action]:
+        """Send the advertisements that wait; return what follows from how that went."""
+        volley, self._volley = self._volley, []
         sent, others = self._sender.advertise(volley, self._parameters)
         answer = self._engine.handle(AllSent(sent), before) if sent else []
         for send in sent:
@@ -200,16 +223,3 @@ class Execution:
         running = self._running()
         known = running.host.interfaces if running is not None else ()
         return next((parameters for parameters in known if parameters.name == name), None)
-
-
-def _must_follow(action: Action, volley: list[Send]) -> bool:
-    """Tell whether advertisements have to leave before an action is carried out.
-
-    Those of other virtual hosts may be told of, and their addresses be on their way, before these leave.
-    """
-    match action:
-        case Send() | Take() | Release() | Transition() | Notice() | Drop():
-            return False
-        case Announce():
-            return volley[-1].interface == action.interface
-    return True

@@ -466,3 +466,13 @@ def test_takeovers_of_many_are_told_together(house: House) -> None:
     house.execution.handle_together(live, house.now)
     words = [one[0] for one in house.done if one[0] in ("announce", "advertise")]
     assert (house.volleys, words) == ([2], ["announce", "announce", "advertise", "advertise", "announce"])
+
+
+def test_what_is_caused_in_the_middle_leaves_after_what_was_wanted(house: House) -> None:
+    """The newest word is the last one that peers hear."""
+    house.become_master("carp0", "carp1")
+    newer = replace(SEND, holds_ns=SEND.holds_ns + 1)
+    house.execution.observers.add(lambda _: house.execution.handle(Ask((newer,))))
+    other = replace(SEND, interface="carp1", vhid=2)
+    done = house.carry_out(SEND, TRANSITION, other)
+    assert [one[1] for one in done if one[0] == "advertise"] == [SEND, newer, other]
