@@ -58,6 +58,7 @@ class Runtime:
         self._feed_at: Instant | None = None
         self._due_at: Instant | None = None
         """The engine's next deadline, as it was when the timer was set."""
+        self._due_set_at = self.started_at
         self._unseen = Unseen(chronicle)
         self.engine = Engine(journal.reserve_counter(), random.Random())  # noqa: S311
         self.worker = Worker(self._handle_reports)
@@ -258,6 +259,7 @@ class Runtime:
     def _round(self, readable: PacketSocket | RawSocket | None) -> None:
         now = boottime()
         if self._due_at is not None and self._due_at <= now:
+            late_ns = now - max(self._due_at, self._due_set_at)
             # A due advertisement never waits for reading.
             self._execution.handle(Due(_NOTHING_READ), now)
             master_down = self.engine.next_master_down()
@@ -266,14 +268,16 @@ class Runtime:
                 sockets: list[PacketSocket | RawSocket] = [port.socket for port in self.hardware.ports.values()]
                 sockets += self._raw.values()
                 read_until = min((self._drain(socket) for socket in sockets), default=now)
-                self._execution.handle(Due(read_until))
+                self._execution.handle(Due(read_until, late_ns))
                 readable = None
         if readable is not None:
             self._drain(readable)
         self._set_timer()
 
     def _set_timer(self) -> None:
-        self._due_at = at = self.engine.next_deadline()
+        at = self.engine.next_deadline()
+        if at != self._due_at:
+            self._due_at, self._due_set_at = at, boottime()
         if self._feed_at is not None and (at is None or self._feed_at < at):
             at = self._feed_at
         self._timer.set(at)

@@ -180,7 +180,8 @@ class Engine:
         for vhost, deadline in self._timers.yield_over.pop_due(round_.now):
             self._expire(vhost, Input.YIELD_OVER, deadline, round_)
         for vhost, deadline in self._timers.master_down.pop_due(min(round_.now, event.read_until)):
-            self._expire(vhost, Input.MASTER_DOWN, deadline, round_)
+            if vhost.was_stalled(round_.now - deadline, round_.now) or not vhost.hesitate(event.late_ns, round_.now):
+                self._expire(vhost, Input.MASTER_DOWN, deadline, round_)
         for vhost, _ in self._timers.probe.pop_due(round_.now):
             self._home[vhost].probe(round_)
         if self._host.demotions.expire(round_.now):

@@ -58,9 +58,11 @@ class Due:
     """Deadlines passed. Every packet that arrived before `read_until` has been handed over.
 
     Advertisements are due by the clock alone; a master-down timer fires only if its deadline is not after `read_until`.
+    `late_ns` is for how long this host did nothing although something was due.
     """
 
     read_until: Instant
+    late_ns: int = 0
 
 
 @value

@@ -27,6 +27,11 @@ _MASTER = State.MASTER
 _TIME_TO_YIELD_NS = 8 * NANOSECONDS_PER_MILLISECOND
 """A MASTER was seen to fall silent within 2 ms of the advertisement that replaces it; a busy host takes longer."""
 
+_LATE_NS = 1 * NANOSECONDS_PER_MILLISECOND
+"""A host that runs wakes up for a timer within some 0.2 ms."""
+_TIME_TO_SEND_NS = 2 * NANOSECONDS_PER_MILLISECOND
+"""A MASTER that goes on has sent what was due, and it has arrived."""
+
 _SECOND_ANNOUNCEMENT_AFTER = 2
 """Advertisements between the two announcements of a new MASTER (PROTOCOL.md 3.6)."""
 
@@ -124,6 +129,8 @@ class VirtualHost:
     undecided: tuple[Instant, Instant] | None = None
     """The first and the last of a run of equal advertisements of the family that does not decide ties, alone."""
     reasserted_at: Instant | None = None
+    _hesitated_after: Instant | None = None
+    """When the MASTER had been heard last before this host gave it a moment more."""
     _advertise_due: Instant | None = None
     _announce_in: int = 0
     _jitter_ns: int = 0
@@ -224,6 +231,18 @@ class VirtualHost:
             holds_ns = self.patience.holds_ns
             return gap_ns >= holds_ns or now - self.advertised_at >= holds_ns
         return gap_ns >= self.timing.master_down_ns
+
+    def hesitate(self, late_ns: int, now: Instant) -> bool:
+        """Give the MASTER a moment more where this host comes late to the master-down timer; tell whether it was given.
+
+        What held this host up, a machine that both share, may have held up the MASTER, too. Once for each silence.
+        """
+        heard = max(self.last_heard.values(), default=None)
+        if late_ns < _LATE_NS or self._hesitated_after == heard:
+            return False
+        self._hesitated_after = heard
+        self._timers.master_down.set(self, Instant(now + min(late_ns + _TIME_TO_SEND_NS, self.timing.advertisement_ns)))
+        return True
 
     def known_master(self, now: Instant) -> KnownMaster | None:
         """Return who was heard as MASTER within the master-down time, by the family that decides ties if it can be."""

@@ -111,6 +111,7 @@ class Rounds:
         self.eth0 = sockets[0]
         self.runtime: Any = SimpleNamespace(
             _due_at=due_at,
+            _due_set_at=0,
             _feed_at=None,
             _raw={Family.IPV4: sockets[2]},
             _timer=SimpleNamespace(set=lambda at: self.done.append(("timer", at))),
@@ -159,7 +160,21 @@ def test_a_master_is_given_up_after_reading(monkeypatch: pytest.MonkeyPatch, is_
     done = rounds.play(rounds.eth0 if is_readable else None)
     assert done[0] == NOTHING_READ
     assert rounds.packets() == ["eth0", "eth1", "raw"]
-    assert done[-2:] == [Due(Instant(900)), ("timer", 800)]
+    assert done[-2:] == [Due(Instant(900), 200), ("timer", 800)]
+
+
+def test_own_work_is_no_lateness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only for how long nothing was done about what was due counts: what was so when the timer was set is late from then on."""
+    rounds = Rounds(monkeypatch, 800, 1000)
+    rounds.runtime._due_set_at = 970
+    assert Due(Instant(900), 30) in rounds.play(None)
+    rounds = Rounds(monkeypatch, 800, None)
+    rounds.runtime._due_set_at = 970
+    Runtime._set_timer(rounds.runtime)
+    assert rounds.runtime._due_set_at == 970
+    rounds.deadline = 900
+    Runtime._set_timer(rounds.runtime)
+    assert (rounds.runtime._due_at, rounds.runtime._due_set_at) == (900, 1000)
 
 
 @pytest.mark.parametrize(("feed_at", "deadline", "at"), [(5, 7, 5), (9, 7, 7), (5, None, 5), (None, 7, 7), (None, None, None)])
