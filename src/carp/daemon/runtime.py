@@ -270,6 +270,7 @@ class Runtime:
                 read_until = min((self._drain(socket) for socket in sockets), default=now)
                 self._execution.handle(Due(read_until, late_ns))
                 readable = None
+            self._due_set_at = boottime()  # what is still due waits for reading
         if readable is not None:
             self._drain(readable)
         self._set_timer()

@@ -164,10 +164,14 @@ def test_a_master_is_given_up_after_reading(monkeypatch: pytest.MonkeyPatch, is_
 
 
 def test_own_work_is_no_lateness(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only for how long nothing was done about what was due counts: what was so when the timer was set is late from then on."""
+    """Only for how long nothing was done about what was due counts: what was so when the timer was set is late from then on,
+    and so is what waited for a round of reading.
+    """
     rounds = Rounds(monkeypatch, 800, 1000)
     rounds.runtime._due_set_at = 970
     assert Due(Instant(900), 30) in rounds.play(None)
+    rounds.done.clear()
+    assert Due(Instant(900), 0) in rounds.play(None)
     rounds = Rounds(monkeypatch, 800, None)
     rounds.runtime._due_set_at = 970
     Runtime._set_timer(rounds.runtime)
