@@ -220,7 +220,8 @@ class TestDown:
 
 def is_macvlan_of(namespace: Namespace, parent: str) -> bool:
     """Tell whether carp0 is a macvlan on a parent."""
-    return _kind(namespace, "carp0") == "macvlan" and links(namespace)["carp0"].get("link") == parent
+    link = links(namespace).get("carp0")
+    return link is not None and link["linkinfo"]["info_kind"] == "macvlan" and link.get("link") == parent
 
 
 def _kind(namespace: Namespace, name: str) -> str | None:
