@@ -102,7 +102,7 @@ class Execution:
             # Who is told of something in the middle of a round may cause this one: what was wanted before leaves before.
             pending.extend(self._send(boottime()))
         while pending or self._volley:
-            if self._volley and (len(self._volley) == _MOST_AT_ONCE or not pending or self._must_leave_before(pending[0])):
+            if self._volley and self._leaves_now(pending):
                 now = boottime()
                 # Before its peers' patience is over, a virtual host cannot have been replaced.
                 if now - ran_at < _PAUSE_NS or now - made_at < min(one.holds_ns for one in self._volley):
@@ -128,16 +128,22 @@ class Execution:
         # Everybody bows out before the first one is torn down.
         self._ownership.release(list(released))
 
-    def _must_leave_before(self, action: Action) -> bool:
-        """Tell whether the advertisements that wait have to leave before an action is carried out.
+    def _leaves_now(self, pending: deque[Action]) -> bool:
+        """Tell whether the advertisements that wait leave before the next action is carried out.
 
-        Those of other virtual hosts may be told of, and their addresses be on their way, before these leave.
+        They wait for others alone: until then those of other virtual hosts may be told of, and their addresses be on their way.
         """
-        match action:
-            case Send() | Take() | Release() | Transition() | Notice() | Drop():
+        if len(self._volley) == _MOST_AT_ONCE:
+            return True
+        if pending and isinstance(pending[0], Send):
+            return False
+        if not any(isinstance(one, Send) for one in pending):
+            return True
+        match pending[0]:
+            case Take() | Release() | Transition() | Notice() | Drop():
                 return False
-            case Announce():
-                return self._volley[-1].interface == action.interface
+            case Announce(interface):
+                return self._volley[-1].interface == interface
         return True
 
     def _do(self, action: Action, made_at: Instant) -> list[Action]:
