@@ -77,7 +77,7 @@ def _steps(extent: plan.Extent) -> Iterator[Step]:
             yield Step(
                 f"flood, {subject.name}",
                 "flood",
-                5 + 2 * len(cells) * (extent.flood_s + 1.5 + 3 * subject.interval_ns / 1e9),
+                5 + 2 * len(cells) * (extent.flood_s + 1.5 + 2 * subject.interval_ns / 1e9),
                 partial(flooding.play, subject, cells, extent.flood_s),
             )
     for loaded in (False, True):
@@ -149,11 +149,12 @@ def main() -> int:
     )
     parser.add_argument("--only", action="append", choices=MEASURES, help="only this measure; repeatable")
     parser.add_argument(
-        "--results", type=Path, metavar="DIR", help="where JSON and pictures go (default bench/results, quick ones its quick/)"
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="where JSON and pictures go (default bench/results; of a quick or partial run, its quick/)",
     )
-    parser.add_argument(
-        "--page", type=Path, help="where the page goes (default docs/benchmarks.md; not written by a quick run)"
-    )
+    parser.add_argument("--page", type=Path, help="where the page goes (default docs/benchmarks.md, if the run is whole)")
     arguments = parser.parse_args()
     missing = [name for name in ("ucarp", "keepalived") if shutil.which(name) is None]
     if os.geteuid() != 0 or missing or not program("carpd").exists():
@@ -174,9 +175,11 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    directory = (arguments.results or report.RESULTS / ("quick" if extent.quick else "")).resolve()
+    # Those of a whole run are kept beside the page that is made of them.
+    is_whole = not extent.quick and not arguments.only
+    directory = (arguments.results or report.RESULTS / ("" if is_whole else "quick")).resolve()
     results.write(directory / report.FILE)
-    page = arguments.page or (directory / "benchmarks.md" if extent.quick else report.PAGE)
+    page = arguments.page or (report.PAGE if is_whole else directory / "benchmarks.md")
     report.write(results, directory, page)
     print("\n".join(report.ratio_lines(results)))
     print("\n" + "\n".join(f"{name}: {version}" for name, version in results.versions.items()))

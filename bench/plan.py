@@ -113,7 +113,8 @@ _NORMAL = Extent(
                 *((kind, 50_000) for kind in ("wrong digest", "wrong version", "foreign vhid")),
             ),
         ),
-        ((CARPD_100, KEEPALIVED_100), ((FORGED, 50_000),)),
+        # A flood is longer than these wait: who hears nothing takes over in it.
+        ((CARPD_100, KEEPALIVED_100), ((FORGED, 50_000), (FORGED, 100_000), ("wrong digest", 50_000))),
     ),
     flood_s=1.5,
 )

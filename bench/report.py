@@ -27,23 +27,43 @@ UNITS = {
 }
 INTRODUCTION = """# Benchmarks
 
-Made by `make bench`, which installs ucarp and keepalived from Debian, runs all programs on one machine in the same run, taking
-turns within each measure, and writes this page from `bench/results/results.json`. `make bench QUICK=1` shows that it runs; its
-figures are of too few repetitions.
+Made by `make bench` (root, some 21 minutes), which installs ucarp and keepalived from Debian, runs all programs on one
+machine in the same run, and writes this page and its pictures from `bench/results/results.json`. `make bench QUICK=1` shows
+in 3 minutes that it runs, and `STABLE=600` watches stability for ten minutes; neither a quick run nor a partial one touches
+this page. No BSD is in it: their CARP is part of the kernel, and there is no daemon to kill.
 
 Two hosts, a and b, are network namespaces on a bridge; a is preferred. A client asks the shared address each millisecond.
-Instants of frames are the kernel's, at the switch port. *late* is what a takeover takes beyond the protocol's own time: from
-the last advertisement of a, three intervals and a skew. *both* is for how long, within 1.5 s after the takeover, both hosts
-answered ARP. Priorities and advskews are the highest of each program, so that each waits as little as its protocol allows.
-CARP counts in 1/256 s: at 10 ms a's interval is 3.9 ms and b waits for 23 ms, or, "patient", 7.8 ms and 35 ms; VRRP waits for
-30 ms. *gap* is the longest time without an answer. After kill -9 that is where carpd looks worse: its fence closes just before
-a peer takes over, so for that long nobody answers, while the addresses of a killed keepalived or ucarp go on answering beside
-the new MASTER's, until an administrator comes. A figure is the median, with the least and the most in brackets; x is its ratio
-to carpd's. Where a target is missed, [Where the time goes](performance.md) shows why.
+Instants of frames are the kernel's, at the switch port. Failovers of one virtual host are repeated two or three times, two
+pairs at a time where the interval is a second; all else is measured once, and false takeovers of all pairs at the same time.
+A figure is the median, with the least and the most in brackets where there are several; x is its ratio to carpd's.
+
+- *takeover*: until b answers the client. *late*: how much of that is beyond the protocol's own time, from the last
+  advertisement of a, three intervals and a skew. With a virtual MAC the switch brings questions to a, which still answers
+  when its program was killed, until b has told it otherwise.
+- *kill -9* hits all processes of a program, and nothing starts them again: keepalived's parent, were it left, would start
+  its child again and mend most of what follows. *both*: for how long both hosts answered ARP, of the 1.5 s that are watched.
+- *gap*: the longest time without an answer.
+- *startup*: until all of N are MASTER. *spread*: from the first address to the last that is announced after kill -9; *latest
+  late*: how late the latest is by its own last advertisement. The instances of other programs advertise at different
+  moments, and their spread is those moments'; carpd's advertise together, and its latest is what the work takes.
+- *CPU* is that of the program's processes; what the kernel does for them in interrupts, filters included, is nobody's.
+
+Priorities and advskews are those with which each program waits as little as its protocol allows. CARP counts in 1/256 s: in
+the class of 10 ms a advertises every 3.9 ms and b waits for 23 ms, or, "patient", 7.8 ms and 35 ms; VRRP advertises every 10
+ms and waits for 30 ms. carpd gives a MASTER a moment more when it wakes up late for its timer
+([differences](differences.md)).
+
+Where carpd is behind: after kill -9 nobody answers from the moment its fence closes until the takeover, while the addresses
+of a killed ucarp or keepalived go on answering; it starts, and so returns, a second later than a program in C; one virtual
+host costs an interpreter's memory and its timers; it advertises 1 ms after its timer where keepalived needs 0.2; it hears a
+flood with its own source address, which others' kernels refuse on their raw sockets. Where a target is missed, [where the
+time goes](performance.md) shows why.
 """
 FLOOD_NOTE = (
-    "The flood comes from the victim's own switch port; CPU is the victim's, in percent of one processor. VRRP has no digest "
-    "here: its wrong checksum stands for the wrong digest, and a forger who makes it right takes over from keepalived at once."
+    "The flood comes from the victim's own switch port; CPU is the victim's, in percent of one processor. *missed* "
+    "and *late* are advertisements that the MASTER did not send in time. What a flooded BACKUP does not hear shows in "
+    "false takeovers only, and a flood that is shorter than its patience cannot show that: the pairs of 100 ms are "
+    "the test. VRRP has no digest here: its wrong checksum stands for the wrong digest."
 )
 PLOTS: tuple[tuple[str, str, str, str, str], ...] = (
     (failover.MEASURE, "kill -9", "late_ms", "Takeover after kill -9, later than the protocol's own time", "ms"),
