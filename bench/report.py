@@ -56,9 +56,9 @@ ms and waits for 30 ms. carpd gives a MASTER a moment more when it wakes up late
 Where carpd is behind: after kill -9 nobody answers from the moment its fence closes until the takeover, while the addresses
 of a killed ucarp or keepalived go on answering; it starts, and so returns, a second later than a program in C; one virtual
 host costs an interpreter's memory and its timers; it advertises 1 ms after its timer where keepalived needs 0.2; it hears a
-flood with its own source address, which others' kernels refuse on their raw sockets. Watched for longer than the minute here, the pair that waits for 23 ms takes
-over wrongly more often than keepalived, the patient one does not ([figures](performance.md)). Where a target is missed, [where the
-time goes](performance.md) shows why.
+flood with its own source address, which others' kernels refuse on their raw sockets. Watched for longer than the minute
+here, the pair that waits for 23 ms takes over wrongly more often than keepalived, the patient one does not
+([figures](performance.md)). Where a target is missed, [where the time goes](performance.md) shows why.
 """
 FLOOD_NOTE = (
     "The flood comes from the victim's own switch port; CPU is the victim's, in percent of one processor. *missed* "
