@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from ..config.load import Configuration
 from ..linux.clock import boottime
@@ -33,6 +34,8 @@ from .state_sync import StateSync
 
 _MOST_AT_ONCE = 64
 """Advertisements that are sent together: as many as a peer reads together, and less than a millisecond's work."""
+_LOOKS_AHEAD = 4
+"""Between the advertisements of two virtual hosts that take over there are a take, a transition and perhaps a notice."""
 _PAUSE_NS = 5 * NANOSECONDS_PER_MILLISECOND
 """One step takes microseconds: after so long a pause the engine is asked whether what it wanted still holds, unless it must."""
 
@@ -137,7 +140,8 @@ class Execution:
             return True
         if pending and isinstance(pending[0], Send):
             return False
-        if not any(isinstance(one, Send) for one in pending):
+        # Looking further would take long among thousands of notices, and so would waiting.
+        if not any(isinstance(one, Send) for one in islice(pending, _LOOKS_AHEAD)):
             return True
         match pending[0]:
             case Take() | Release() | Transition() | Notice() | Drop():

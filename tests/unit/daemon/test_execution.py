@@ -471,3 +471,10 @@ def test_what_is_caused_in_the_middle_leaves_after_what_was_wanted(house: House)
     other = replace(SEND, interface="carp1", vhid=2)
     done = house.carry_out(SEND, TRANSITION, other)
     assert [one[1] for one in done if one[0] == "advertise"] == [SEND, newer, other]
+
+
+def test_an_advertisement_does_not_wait_for_one_that_is_far_away(house: House) -> None:
+    """Of thousands of carp interfaces whose demotion has changed only a few may be MASTER here."""
+    words = house.words(SEND, *[NOTICE] * 1000, replace(SEND, interface="carp1", vhid=2))
+    assert words[:2] == ["advertise", "open"]
+    assert house.volleys == [1, 1]
