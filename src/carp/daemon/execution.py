@@ -69,7 +69,10 @@ class Execution:
         self._state_sync = state_sync
         self._running = running
         self._volley: list[Send] = []
-        """Advertisements that wait for what else leaves with them, in the round that is carried out."""
+        """Advertisements that wait for what else leaves with them.
+
+        Who is told of something in the middle of a round may cause another one in it: what was wanted before leaves before.
+        """
         self.observers: set[Callable[[Transition], None]] = set()
         """Are told of each change of state, in the middle of a round."""
 
@@ -101,9 +104,6 @@ class Execution:
     def _in_order(self, pending: deque[Action], made_at: Instant) -> None:
         released: dict[str, None] = {}
         ran_at = made_at
-        if self._volley:
-            # Who is told of something in the middle of a round may cause this one: what was wanted before leaves before.
-            pending.extend(self._send(boottime()))
         while pending or self._volley:
             if self._volley and self._leaves_now(pending):
                 now = boottime()

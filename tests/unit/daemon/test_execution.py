@@ -478,3 +478,22 @@ def test_an_advertisement_does_not_wait_for_one_that_is_far_away(house: House) -
     words = house.words(SEND, *[NOTICE] * 1000, replace(SEND, interface="carp1", vhid=2))
     assert words[:2] == ["advertise", "open"]
     assert house.volleys == [1, 1]
+
+
+def test_an_announcement_follows_the_advertisement_that_it_comes_with(house: House) -> None:
+    """Whatever else is near."""
+    other = replace(SEND, interface="carp1", vhid=2)
+    words = house.words(SEND, Announce("carp0", (VIP4,)), other)
+    assert [word for word in words if word in ("advertise", "announce")] == ["advertise", "announce", "advertise"]
+
+
+def test_what_an_error_left_is_not_sent_later(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the next round this host may have been replaced."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(house.execution._ownership, "take", fail)
+    with pytest.raises(ZeroDivisionError):
+        house.carry_out(SEND, Take("carp0", (VIP4,)), replace(SEND, interface="carp1", vhid=2))
+    assert house.words(NOTICE) == ["notice", "errand", "release"]

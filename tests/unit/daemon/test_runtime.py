@@ -9,7 +9,7 @@ import pytest
 from carp.daemon import runtime as module
 from carp.daemon.runtime import Runtime, _same_link
 from carp.linux.rtnetlink import Link
-from carp.protocol.events import DemotionEnded, Due, Event, PacketArrived, Prepared
+from carp.protocol.events import DemotionEnded, Due, Event, PacketArrived, Prepared, TakeFailed, Taken
 from carp.protocol.parameters import Balancing, LinkAddress, Node
 from carp.protocol.values import Family, Instant
 from carp.testing.hosts import DUAL_STACK, VIP4, carp_interface
@@ -191,3 +191,50 @@ def test_the_timer_is_set_to_what_comes_first(
     Runtime._set_timer(rounds.runtime)
     assert rounds.done == [("timer", at)]
     assert rounds.runtime._due_at == deadline
+
+
+@pytest.mark.parametrize(("touched", "forgets"), [({2}, True), ({9}, False), (None, True)])
+def test_a_parent_that_changed_has_other_headers(touched: set[int] | None, forgets: bool) -> None:
+    """Its MAC may be another one; a change of any other link costs nothing."""
+    forgotten: list[str] = []
+    eth0 = SimpleNamespace(index=2)
+    runtime: Any = SimpleNamespace(
+        configuration="any",
+        handle=lambda _event: None,
+        _parents=("eth0", "gone"),
+        _sender=SimpleNamespace(forget_ways=lambda: forgotten.append("all")),
+        _table=SimpleNamespace(by_name={"eth0": eth0}.get),
+        hardware=SimpleNamespace(
+            ports={"eth0": eth0},
+            placeholders_lost=lambda: False,
+            describe_parent=lambda _name: None,
+            follow_snooping=lambda: None,
+            is_current=lambda: True,
+        ),
+    )
+    Runtime._parents_changed(runtime, touched)
+    assert bool(forgotten) is forgets
+
+
+def test_what_came_of_takes_is_handled_together() -> None:
+    """When the worker has told of some; what is told outside of that is handled at once. Hooks learn what is live."""
+    handled: list[list[Any]] = []
+    live: list[str] = []
+    runtime: Any = SimpleNamespace(
+        _reports=[],
+        worker=SimpleNamespace(is_telling=True),
+        _execution=SimpleNamespace(handle_together=lambda events, _now: handled.append(list(events))),
+        _set_timer=lambda: None,
+        errands=SimpleNamespace(addresses_live=live.append),
+    )
+    runtime._handle_reports = lambda: Runtime._handle_reports(runtime)
+    taken, failed = Taken("carp0"), TakeFailed("carp1", "no")
+    Runtime._on_ownership(runtime, taken)
+    Runtime._on_ownership(runtime, failed)
+    assert (handled, live) == ([], [])
+    for _ in range(2):
+        Runtime._handle_reports(runtime)
+    assert (handled, live) == ([[taken, failed]], ["carp0"])
+    runtime.worker.is_telling = False
+    Runtime._on_ownership(runtime, failed)
+    assert handled[1:] == [[failed]]
